@@ -273,9 +273,44 @@ struct socket_verdict {
 	__u8 protocols;       /* REDIRECTED, DOWNSTREAM: EGRESS_HTTP, or with EGRESS_HTTPS */
 	__u8 pad[3];
 	__u8 original[16];
-	__u8 spare[24];
+	__u8 spare[40];
 };
 EGRESS_ASSERT(sizeof(struct socket_verdict) == 128);
+
+/* Where the parser of a ClientHello stands; see hello.h. */
+enum hello_step {
+	HELLO_START = 0,
+	HELLO_DONE = 100,   /* all of it seen, exactly one name */
+	HELLO_REFUSED = 101,
+};
+
+/* `hellos`: sk_storage of https connections. The name stays: a later change has to judge it again.
+ * Append only, as struct socket_verdict. */
+struct hello {
+	__u64 started_ns;     /* bpf_ktime_get_ns() of its first byte, 0: none yet */
+	__u32 next_sequence;  /* host order: of the first byte not yet read */
+	__u32 busy;           /* a CPU is working on it */
+	__u32 bytes;          /* of the stream read so far */
+	__u32 record_left;    /* of the current TLS record */
+	__u32 message_left;   /* of the ClientHello message */
+	__u32 extensions_left;
+	__u32 field_left;     /* of the field that is being skipped or read */
+	__u32 value;          /* a length or type that is being put together */
+	__u16 extension_left; /* of the server_name extension */
+	__u16 list_left;      /* of its list of names */
+	__u8 step;            /* enum hello_step */
+	__u8 after;           /* step that follows a skip */
+	__u8 need;            /* bytes of `value` still to come */
+	__u8 header_have;     /* bytes of the record header read */
+	__u8 names;           /* server_name extensions seen */
+	__u8 judged;          /* the name has been judged and is listed */
+	__u8 started;         /* next_sequence is known */
+	__u8 version;
+	__u16 name_length;
+	__u16 pad;
+	__u32 spare[8];
+	char name[EGRESS_MAX_NAME]; /* lower case, no trailing dot */
+};
 
 /* `handover`: hash, between connect() in the pod and accept() in the proxy. */
 struct handover_key {
@@ -321,6 +356,22 @@ struct stat_key {
 	__u8 verdict;  /* enum egress_verdict */
 	__u8 reason;   /* enum egress_reason */
 	__u8 pad;
+};
+
+/* `budgets`: array, key slot. */
+struct event_budget {
+	__u64 window; /* second in which `count` was counted */
+	__u32 count;
+	__u32 pad;
+};
+
+/* `samples`: LRU hash, value __u64 time of the last event. The first allowed connection of each is told. */
+struct sample_key {
+	__u32 slot;
+	__u32 policy;
+	__u32 reason;
+	__be16 port;
+	__u16 protocol;
 };
 
 enum egress_hook {
