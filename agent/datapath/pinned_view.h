@@ -8,10 +8,8 @@
 #include <memory>
 #include <optional>
 #include <string>
-#include <utility>
 #include <vector>
 
-#include "agent/base/fd.h"
 #include "agent/base/result.h"
 #include "agent/policy/effective.h"
 #include "bpf/egress.h"
@@ -65,24 +63,5 @@ class PinnedView {
   explicit PinnedView(std::shared_ptr<const Impl> impl);
   std::shared_ptr<const Impl> impl_;
 };
-
-// One document of `routes`, put together from its chunks.
-struct RouteDocument {
-  std::uint32_t from = 0;
-  std::uint32_t until = 0;
-  policy::PolicyPtr policy;
-
-  bool InForceAt(std::uint32_t generation) const {
-    return from <= generation && (until == 0 || generation < until);
-  }
-};
-
-// The chunks of one policy id, in any order. nullopt: they are not (yet, any more) one whole document: read again.
-std::optional<std::string> JoinChunks(std::vector<std::pair<route_key, route>> chunks);
-
-// What entries of `networks` and `ports` mean for a pod at `generation`; the reverse of CompileNetworks().
-policy::NetworkPolicy NetworkPolicyAt(std::uint32_t generation,
-                                      const std::vector<std::pair<network_key, network>>& networks,
-                                      const std::vector<std::pair<std::uint16_t, network>>& ports);
 
 }  // namespace egress::datapath
