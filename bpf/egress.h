@@ -218,7 +218,8 @@ struct egress_config {
 	__u32 next_id;         /* ids of rulesets, classes, groups and policies are below it */
 	__u32 generation;      /* of the last change */
 	__u8 other_protocols;  /* 1: IP traffic other than TCP is open */
-	__u8 pad[7];
+	__u8 keep_connections; /* 1: revokeConnections is false: what was allowed once goes on */
+	__u8 pad[6];
 };
 
 /* `routes`: hash. The policies as the proxy and egressctl read them: JSON in chunks, one document per Egress.
@@ -299,7 +300,7 @@ struct hello {
 	__u16 extension_left; /* of the server_name extension */
 	__u16 list_left;      /* of its list of names */
 	__u8 step;            /* enum hello_step */
-	__u8 after;           /* step that follows a skip */
+	__u8 after;           /* step that follows a skip; before an extension's length: 0 if it is server_name */
 	__u8 need;            /* bytes of `value` still to come */
 	__u8 header_have;     /* bytes of the record header read */
 	__u8 names;           /* server_name extensions seen */

@@ -1,0 +1,59 @@
+/* After a change: every live connection of the node is judged again, also those that send nothing. An iterator over
+ * the sockets' storage; user space reads one struct revoked per connection to destroy. */
+#ifndef EGRESS_REVOKE_H
+#define EGRESS_REVOKE_H
+
+#include "socket.h"
+
+/* Of the kernel's types only what is read here; offsets are relocated (CO-RE). */
+struct sock_common {
+	unsigned short skc_family;
+} __attribute__((preserve_access_index));
+
+struct sock {
+	struct sock_common __sk_common;
+} __attribute__((preserve_access_index));
+
+struct seq_file;
+
+struct bpf_iter_meta {
+	struct seq_file *seq;
+} __attribute__((preserve_access_index));
+
+struct bpf_iter__bpf_sk_storage_map {
+	struct bpf_iter_meta *meta;
+	struct bpf_map *map;
+	struct sock *sk;
+	void *value;
+} __attribute__((preserve_access_index));
+
+SEC("iter/bpf_sk_storage_map")
+int revoke(struct bpf_iter__bpf_sk_storage_map *ctx)
+{
+	struct socket_verdict *verdict = ctx->value;
+	struct sock *sk = ctx->sk;
+	struct revoked record = {};
+	struct governed in;
+	struct hello *hello;
+	__u8 kind;
+
+	if (!sk || !verdict || !find_pod(verdict->cookie, &in))
+		return 0;
+	kind = verdict->kind;
+	if (kind != EGRESS_SOCKET_ALLOWED && kind != EGRESS_SOCKET_TLS)
+		return 0;
+	hello = bpf_sk_storage_get(&hellos, sk, NULL, 0);
+	if (!judge_again(verdict, hello, &in))
+		return 0;
+	record.cookie = verdict->cookie;
+	record.socket_cookie = bpf_get_socket_cookie(sk);
+	record.source_port = verdict->source_port;
+	record.port = verdict->port;
+	copy_address(record.source, verdict->source);
+	copy_address(record.destination, verdict->destination);
+	record.family = sk->__sk_common.skc_family;
+	bpf_seq_write(ctx->meta->seq, &record, sizeof(record));
+	return 0;
+}
+
+#endif

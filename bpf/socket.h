@@ -1,0 +1,105 @@
+/* The verdict that a socket carries: made at connect, judged again when its pod's generation has moved on. */
+#ifndef EGRESS_SOCKET_H
+#define EGRESS_SOCKET_H
+
+#include "judge.h"
+#include "pod.h"
+#include "report.h"
+
+static __always_inline void tell(const struct flow *flow, const struct governed *in, __u8 protocol, __u8 verdict,
+				 __u8 reason, __u32 policy, __u8 hook, const struct hello *hello)
+{
+	struct decision decision = {
+		.cookie = in->cookie,
+		.slot = in->pod->slot,
+		.policy = policy,
+		.protocol = protocol,
+		.verdict = verdict,
+		.reason = reason,
+		.hook = hook,
+	};
+
+	report(flow, &decision, hello);
+}
+
+static __always_inline void flow_of_socket(const struct socket_verdict *verdict, struct flow *flow)
+{
+	__builtin_memset(flow, 0, sizeof(*flow));
+	copy_address(flow->source, verdict->source);
+	copy_address(flow->destination, verdict->destination);
+	flow->source_port = verdict->source_port;
+	flow->port = verdict->port;
+	flow->protocol = IPPROTO_TCP;
+}
+
+/* An upstream socket of the proxy reaches what an http rule (or, for TLS, an https rule) of its pod covers, and
+ * nothing else: so a proxy that is taken over gains nothing. What is not governed never comes to the proxy. */
+static __always_inline void narrow_to_proxy(const struct socket_verdict *verdict, const struct pod_state *state,
+					    struct judgement *out)
+{
+	__u8 wanted = verdict->proxy == EGRESS_SOCKET_PROXY_TLS ? EGRESS_HTTPS : EGRESS_HTTP;
+
+	if (state->open)
+		return;
+	if (!(out->protocols & wanted)) {
+		out->kind = EGRESS_SOCKET_DENIED;
+		out->reason = EGRESS_REASON_POLICY;
+		return;
+	}
+	out->label = wanted;
+	out->reason = EGRESS_REASON_RULE;
+	out->kind = wanted == EGRESS_HTTPS && !(out->protocols & EGRESS_TCP) ? EGRESS_SOCKET_TLS
+									     : EGRESS_SOCKET_ALLOWED;
+}
+
+/* Whether what a live connection was judged by still holds under the rules of now. */
+static __always_inline int still_allowed(struct socket_verdict *verdict, struct hello *hello, const struct governed *in,
+					 struct judgement *out)
+{
+	struct egress_config *config_value;
+	struct flow flow;
+
+	flow_of_socket(verdict, &flow);
+	judge_connection(&flow, in->pod, in->state, out);
+	if (out->reason == EGRESS_REASON_LIMIT) /* it counts already */
+		out->kind = EGRESS_SOCKET_ALLOWED;
+	if (verdict->proxy)
+		narrow_to_proxy(verdict, in->state, out);
+	if (out->kind == EGRESS_SOCKET_ALLOWED)
+		return 1;
+	if (verdict->kind == EGRESS_SOCKET_TLS && (out->protocols & EGRESS_HTTPS)) {
+		if (!hello || !hello->judged)
+			return 1; /* its name is still to come */
+		out->policy = judge_name(hello, out->rule_class, in->state->generation);
+		if (out->policy)
+			return 1;
+	}
+	if (in->state->audit)
+		return 1;
+	config_value = get_config();
+	return config_value && config_value->keep_connections;
+}
+
+/* Brings a live connection's verdict up to date. Returns 1 where this has just cut it. */
+static __always_inline int judge_again(struct socket_verdict *verdict, struct hello *hello, const struct governed *in)
+{
+	struct judgement out;
+	struct flow flow;
+
+	if (verdict->generation == in->state->generation && verdict->cookie == in->cookie)
+		return 0;
+	verdict->generation = in->state->generation;
+	if (verdict->kind != EGRESS_SOCKET_ALLOWED && verdict->kind != EGRESS_SOCKET_TLS)
+		return 0;
+	if (still_allowed(verdict, hello, in, &out)) {
+		verdict->policy = out.policy ? out.policy : verdict->policy;
+		return 0;
+	}
+	verdict->kind = EGRESS_SOCKET_DENIED;
+	verdict->reason = EGRESS_REASON_REVOKED;
+	flow_of_socket(verdict, &flow);
+	tell(&flow, in, out.label, EGRESS_DENY, EGRESS_REASON_REVOKED, verdict->policy, EGRESS_HOOK_CHANGE, NULL);
+	return 1;
+}
+
+#endif
