@@ -63,7 +63,18 @@ struct Egress {
   std::vector<Port> ports;
   std::vector<std::string> route_groups;         // HTTPRouteGroup names of the same namespace
   std::optional<std::string> traffic_setting;    // UpstreamTrafficSetting of the same namespace
-  std::map<std::string, Location> field_lines;   // field path -> where it stands, for findings made later
+
+  // Where things stand in the manifest, for findings that can only be made once other objects are known. `index` is
+  // that of the list in the manifest, which may hold items twice.
+  struct Place {
+    int index = 0;
+    int line = 0;
+  };
+  std::vector<Place> source_places;  // of `sources`, `ports` and `route_groups`, item by item
+  std::vector<Place> port_places;
+  std::vector<Place> route_group_places;
+  Place traffic_setting_place;
+  int namespace_line = 0;
 };
 
 // One entry of HTTPRouteGroup.spec.matches: path, method and all headers must hold.

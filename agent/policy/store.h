@@ -41,8 +41,16 @@ class Store {
   // invalid ("the objects that it held are invalid, not deleted"); RemoveUnit deletes them.
   // The same object in two units with different content is an error at both and inert; with equal content it is
   // counted once.
+  // `file` is what findings name; without it they name the unit. Empty for what came from the API.
   void SetUnit(const std::string& unit, std::string_view text);
+  void SetUnit(const std::string& unit, std::string_view text, const std::string& file);
   void RemoveUnit(const std::string& unit);
+
+  // What a restart must not forget. A unit that holds the MeshConfig, also where its text no longer parses, is listed
+  // by MeshConfigUnits(); one that was remembered before it is first set counts as an invalid MeshConfig for as long
+  // as it does not parse. (Without that, a text that does not parse counts as one where it says so itself.)
+  std::vector<std::string> MeshConfigUnits() const;
+  void RememberMeshConfigUnit(const std::string& unit);
 
   // Resolves what changed since the last call.
   Changes Commit();
@@ -55,7 +63,7 @@ class Store {
   // The policies that count for a ServiceAccount, sorted by id. Empty while enableEgressPolicy is false.
   // (With enableEgress the caller passes everything by Network().open.)
   std::vector<PolicyPtr> PoliciesOf(const ServiceAccount& account) const;
-  // nullptr: there is none, it is invalid, or it is inert.
+  // nullptr: there is none, it is invalid, or it is inert; also while enableEgressPolicy is false.
   PolicyPtr Effective(const ObjectId& egress) const;
 
   // Pods as known; `governed` says whether the pod's namespace is enrolled (SEMANTICS 2: a namespace that cannot be

@@ -1,0 +1,324 @@
+#include "agent/policy/store_impl.h"
+
+#include <algorithm>
+
+#include "agent/policy/enrolment.h"
+#include "agent/policy/parse.h"
+#include "agent/policy/resolve.h"
+#include "agent/policy/shadow.h"
+
+namespace egress::policy {
+namespace {
+
+// Whether text that does not parse may be meant as a MeshConfig: it says so after `kind` or `apiVersion`.
+bool MentionsMeshConfig(std::string_view text) {
+  const auto follows = [&](std::string_view word, std::string_view field) {
+    for (std::size_t at = text.find(word); at != std::string_view::npos; at = text.find(word, at + 1)) {
+      std::string_view head = text.substr(0, at);
+      const std::size_t value = head.find_last_not_of(" \t\r\n\"'");
+      if (value == std::string_view::npos || head[value] != ':') continue;
+      const std::size_t name = head.find_last_not_of(" \t\r\n\"'", value == 0 ? 0 : value - 1);
+      if (name != std::string_view::npos && head.substr(0, name + 1).ends_with(field)) return true;
+    }
+    return false;
+  };
+  return follows("MeshConfig", "kind") || follows("config.openservicemesh.io/", "apiVersion");
+}
+
+// What is left of an object whose text can no longer be read. A Pod stays what it was: it is no grant, and forgetting
+// it would set it free.
+ObjectPtr Unreadable(const Object& object) {
+  auto left = std::make_shared<Object>();
+  left->key = object.key;
+  left->location = object.location;
+  if (object.key.kind == Kind::kPod) left->model = object.model;
+  return left;
+}
+
+void SortUnique(auto* list) {
+  std::sort(list->begin(), list->end());
+  list->erase(std::unique(list->begin(), list->end()), list->end());
+}
+
+}  // namespace
+
+void Store::Impl::SetUnit(const std::string& name, std::string_view text, const std::string& file) {
+  Parsed parsed = Parse(file, text, settings);
+  Unit next;
+  next.objects = std::move(parsed.objects);
+  next.findings = std::move(parsed.findings);
+  const auto found = units.find(name);
+  const Unit* previous = found == units.end() ? nullptr : &found->second;
+  if (parsed.broken || parsed.unidentified) KeepUnread(name, previous, text, &next);
+  if (next.suspect) {
+    suspects.insert(name);
+  } else {
+    suspects.erase(name);
+  }
+  if (!parsed.broken) remembered.erase(name);
+  findings_changed |= previous == nullptr ? !next.findings.empty() : next.findings != previous->findings;
+  ReplaceVersions(name, previous, next);
+  units[name] = std::move(next);
+}
+
+// What the unit held before and does not hold now has not been deleted: it may be in what cannot be read.
+void Store::Impl::KeepUnread(const std::string& name, const Unit* previous, std::string_view text, Unit* next) const {
+  std::set<Key> present;
+  bool mesh_config = false;
+  for (const ObjectPtr& object : next->objects) {
+    present.insert(object->key);
+    mesh_config |= object->key.kind == Kind::kMeshConfig;
+  }
+  if (previous != nullptr) {
+    for (const ObjectPtr& object : previous->objects) {
+      if (present.insert(object->key).second) next->objects.push_back(Unreadable(*object));
+    }
+  }
+  const bool was_suspect = previous != nullptr && previous->suspect;
+  next->suspect = !mesh_config && (was_suspect || remembered.contains(name) || MentionsMeshConfig(text));
+}
+
+void Store::Impl::RemoveUnit(const std::string& name) {
+  const auto found = units.find(name);
+  if (found == units.end()) return;
+  suspects.erase(name);
+  remembered.erase(name);
+  findings_changed |= !found->second.findings.empty();
+  ReplaceVersions(name, &found->second, Unit());
+  units.erase(found);
+}
+
+void Store::Impl::ReplaceVersions(const std::string& name, const Unit* previous, const Unit& next) {
+  if (previous != nullptr) {
+    for (const ObjectPtr& object : previous->objects) {
+      std::erase_if(objects[object->key].versions, [&](const auto& version) { return version.first == name; });
+      dirty.insert(object->key);
+    }
+  }
+  for (const ObjectPtr& object : next.objects) {
+    auto& versions = objects[object->key].versions;
+    const auto at = std::upper_bound(versions.begin(), versions.end(), name,
+                                     [](const std::string& a, const auto& version) { return a < version.first; });
+    versions.insert(at, {name, object});
+    dirty.insert(object->key);
+  }
+}
+
+const Object* Store::Impl::FindCurrent(const Key& key) const {
+  const auto found = objects.find(key);
+  return found == objects.end() ? nullptr : found->second.current.get();
+}
+
+Changes Store::Impl::Commit() {
+  Changes changes;
+  for (const Key& key : dirty) SettleEntry(key, &changes);
+  dirty.clear();
+  for (const ObjectId& id : unresolved) ResolveEgress(id, &changes);
+  unresolved.clear();
+  SettleNetwork(&changes);
+  SortUnique(&changes.service_accounts);
+  SortUnique(&changes.policies);
+  SortUnique(&changes.pods);
+  changes.findings = findings_changed;
+  findings_changed = false;
+  return changes;
+}
+
+// Of several versions that differ none counts.
+ObjectPtr Store::Impl::Choose(Entry* entry) const {
+  entry->conflicts.clear();
+  const ObjectPtr& first = entry->versions.front().second;
+  const auto& versions = entry->versions;
+  const auto differs = std::find_if(versions.begin(), versions.end(),
+                                    [&](const auto& version) { return !SameContent(*version.second, *first); });
+  if (differs == versions.end()) return first;
+  for (const auto& [unit, object] : versions) {
+    const Object& other = object == first ? *differs->second : *first;
+    entry->conflicts.push_back({Severity::kError, object->location, KindName(object->key.kind), object->key.id, "",
+                                "stands with different content in " +
+                                    (other.location.file.empty() ? "another object" : other.location.file) + ", line " +
+                                    std::to_string(other.location.line) + ", too; keep one of them"});
+  }
+  auto invalid = std::make_shared<Object>();
+  invalid->key = first->key;
+  invalid->location = first->location;
+  if (const Pod* pod = std::get_if<Pod>(&first->model)) {
+    // Which pod this is, nobody can tell: it is governed, and nobody's rules are its own.
+    Pod& safe = invalid->model.emplace<Pod>(*pod);
+    safe.host_network = false;
+    safe.service_account.name.clear();
+  }
+  return invalid;
+}
+
+void Store::Impl::SettleEntry(const Key& key, Changes* changes) {
+  const auto found = objects.find(key);
+  if (found == objects.end()) return;
+  Entry& entry = found->second;
+  const ObjectPtr before = entry.current;
+  const bool conflicted = !entry.conflicts.empty();
+  if (entry.versions.empty()) {
+    entry.conflicts.clear();
+    entry.current = nullptr;
+  } else {
+    entry.current = Choose(&entry);
+  }
+  findings_changed |= conflicted || !entry.conflicts.empty() ||
+                      (before == nullptr ? std::vector<Finding>() : before->findings) !=
+                          (entry.current == nullptr ? std::vector<Finding>() : entry.current->findings);
+  const ObjectPtr after = entry.current;
+  if (after == nullptr) objects.erase(found);
+  if (key.kind == Kind::kEgress) unresolved.insert(key.id);
+  const bool same = before != nullptr && after != nullptr ? SameContent(*before, *after) : before == after;
+  if (!same) FollowChange(key, before.get(), after.get(), changes);
+}
+
+void Store::Impl::Touch(const Key& key) {
+  const auto found = referrers.find(key);
+  if (found != referrers.end()) unresolved.insert(found->second.begin(), found->second.end());
+}
+
+void Store::Impl::FollowChange(const Key& key, const Object* before, const Object* after, Changes* changes) {
+  switch (key.kind) {
+    case Kind::kHttpRouteGroup:
+    case Kind::kUpstreamTrafficSetting:
+      return Touch(key);
+    case Kind::kNamespace: {
+      Touch(key);
+      const auto pods = pods_by_namespace.find(key.id.name);
+      if (pods == pods_by_namespace.end()) return;
+      changes->pods.insert(changes->pods.end(), pods->second.begin(), pods->second.end());
+      return;
+    }
+    case Kind::kPod:
+      changes->pods.push_back(key.id);
+      if (before == nullptr) pods_by_namespace[key.id.ns].insert(key.id);
+      if (after == nullptr) {
+        pods_by_namespace[key.id.ns].erase(key.id);
+        if (pods_by_namespace[key.id.ns].empty()) pods_by_namespace.erase(key.id.ns);
+      }
+      return;
+    case Kind::kEgress:
+    case Kind::kMeshConfig:
+      return;  // resolved in any case; read by MakeNetwork()
+  }
+}
+
+void Store::Impl::ResolveEgress(const ObjectId& id, Changes* changes) {
+  EgressState& state = egresses[id];
+  for (const Key& key : state.references) {
+    const auto found = referrers.find(key);
+    found->second.erase(id);
+    if (found->second.empty()) referrers.erase(found);
+  }
+  state.references.clear();
+
+  Resolution resolution;
+  const Object* object = FindCurrent({Kind::kEgress, id});
+  const bool known = object != nullptr && object->valid;
+  if (known) {
+    const auto find = [&](const Key& key) {
+      state.references.push_back(key);
+      return FindCurrent(key);
+    };
+    resolution = Resolve(std::get<Egress>(object->model), settings, find);
+    SortUnique(&state.references);
+    for (const Key& key : state.references) referrers[key].insert(id);
+  }
+  findings_changed |= state.findings != resolution.findings;
+  state.findings = std::move(resolution.findings);
+  ReplacePolicy(state.policy, resolution.policy, changes);
+  const bool same = state.policy != nullptr && resolution.policy != nullptr && *state.policy == *resolution.policy;
+  if (!same) state.policy = std::move(resolution.policy);
+  if (state.policy != nullptr) {
+    // The policy may be the same, but stand in another line.
+    for (const ServiceAccount& account : state.policy->service_accounts) shadows[account].stale = true;
+  }
+  if (!known) egresses.erase(id);
+}
+
+void Store::Impl::ReplacePolicy(const PolicyPtr& before, const PolicyPtr& after, Changes* changes) {
+  if (before == after || (before != nullptr && after != nullptr && *before == *after)) return;
+  const auto less = [](const PolicyPtr& policy, const ObjectId& id) { return policy->id < id; };
+  const auto touch = [&](const ServiceAccount& account) {
+    changes->service_accounts.push_back(account);
+    shadows[account].stale = true;
+  };
+  if (before != nullptr) {
+    changes->policies.push_back(before->id);
+    for (const ServiceAccount& account : before->service_accounts) {
+      const auto found = accounts.find(account);
+      auto& policies = found->second;
+      policies.erase(std::lower_bound(policies.begin(), policies.end(), before->id, less));
+      if (policies.empty()) accounts.erase(found);
+      touch(account);
+    }
+  }
+  if (after != nullptr) {
+    changes->policies.push_back(after->id);
+    for (const ServiceAccount& account : after->service_accounts) {
+      auto& policies = accounts[account];
+      policies.insert(std::lower_bound(policies.begin(), policies.end(), after->id, less), after);
+      touch(account);
+    }
+  }
+  findings_changed = true;  // of the other policies: what shadows them may have changed
+}
+
+NetworkPolicy Store::Impl::MakeNetwork() const {
+  NetworkPolicy made;
+  made.mesh = settings.mesh_cidrs;
+  made.dns_servers = settings.dns_servers;
+  made.other_protocols_allowed = settings.other_protocols_allowed;
+  made.audit = settings.audit;
+  const Object* object = FindCurrent({Kind::kMeshConfig, {settings.control_plane_namespace, "osm-mesh-config"}});
+  if (!suspects.empty() || (object != nullptr && !object->valid)) {
+    made.policies_enabled = false;
+  } else if (object != nullptr) {
+    const auto& mesh_config = std::get<MeshConfig>(object->model);
+    made.open = mesh_config.enable_egress;
+    made.policies_enabled = mesh_config.enable_egress_policy;
+    made.excluded = mesh_config.excluded;
+    made.included = mesh_config.included;
+    made.excluded_ports = mesh_config.excluded_ports;
+  }
+  return made;
+}
+
+void Store::Impl::SettleNetwork(Changes* changes) {
+  NetworkPolicy next = MakeNetwork();
+  const bool switched = network_known && next.policies_enabled != network.policies_enabled;
+  changes->network = !network_known || next != network;
+  network = std::move(next);
+  if (!network.policies_enabled && !switched) {
+    // Nothing of what changed is visible.
+    changes->service_accounts.clear();
+    changes->policies.clear();
+  }
+  network_known = true;
+  if (!switched) return;
+  for (const auto& [account, policies] : accounts) changes->service_accounts.push_back(account);
+  for (const auto& [id, state] : egresses) {
+    if (state.policy != nullptr) changes->policies.push_back(id);
+  }
+}
+
+Store::PodView Store::Impl::View(const ObjectPtr& object) const {
+  PodView view;
+  const Pod& pod = std::get<Pod>(object->model);
+  view.pod = std::shared_ptr<const Pod>(object, &pod);
+  if (pod.host_network) {
+    view.why = "the pod uses the node's network (hostNetwork)";
+    return view;
+  }
+  const Object* ns = FindCurrent({Kind::kNamespace, {"", pod.id.ns}});
+  if (ns != nullptr && ns->valid) {
+    view.why = WhyNotEnrolled(std::get<Namespace>(ns->model), settings);
+  } else if (IsSystemNamespace(pod.id.ns, settings)) {
+    view.why = "namespace " + pod.id.ns + " is a system namespace";
+  }
+  view.governed = view.why.empty();
+  return view;
+}
+
+}  // namespace egress::policy

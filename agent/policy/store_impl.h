@@ -1,0 +1,81 @@
+// The inside of Store: what is known, and the indexes that keep the cost of a change to what it touches.
+#pragma once
+
+#include <map>
+#include <set>
+#include <string>
+#include <unordered_map>
+#include <unordered_set>
+#include <vector>
+
+#include "agent/policy/object.h"
+#include "agent/policy/store.h"
+
+namespace egress::policy {
+
+struct Store::Impl {
+  explicit Impl(Settings given) : settings(std::move(given)) {}
+
+  // A source unit: a file, or an object of the API.
+  struct Unit {
+    std::vector<ObjectPtr> objects;
+    std::vector<Finding> findings;  // not about one of `objects`
+    bool suspect = false;           // its text does not parse, and may have been meant as a MeshConfig
+  };
+
+  // What is known under one key. There may be several versions, by unit; only equal ones count.
+  struct Entry {
+    std::vector<std::pair<std::string, ObjectPtr>> versions;  // sorted by unit
+    ObjectPtr current;                                        // as of the last Commit()
+    std::vector<Finding> conflicts;
+  };
+
+  struct EgressState {
+    PolicyPtr policy;
+    std::vector<Finding> findings;
+    std::vector<Key> references;      // keys that Resolve() depends on
+  };
+
+  struct Shadows {
+    bool stale = true;
+    std::vector<Finding> findings;
+  };
+
+  void SetUnit(const std::string& name, std::string_view text, const std::string& file);
+  void RemoveUnit(const std::string& name);
+  Changes Commit();
+  std::vector<Finding> Findings() const;
+  const Object* FindCurrent(const Key& key) const;
+  PodView View(const ObjectPtr& object) const;  // of a Pod
+
+  Settings settings;
+  std::unordered_map<std::string, Unit> units;
+  std::map<Key, Entry> objects;
+  std::map<ObjectId, EgressState> egresses;                             // of each valid Egress
+  std::map<Key, std::set<ObjectId>> referrers;                          // key -> Egress objects that depend on it
+  std::map<ServiceAccount, std::vector<PolicyPtr>> accounts;            // sorted by id
+  std::map<std::string, std::set<ObjectId>> pods_by_namespace;
+  std::set<std::string> suspects;                                       // units
+  std::unordered_set<std::string> remembered;                           // units that held the MeshConfig once
+  NetworkPolicy network;                                                // as of the last Commit()
+  bool network_known = false;                                           // a Commit() has been made
+
+  std::set<Key> dirty;            // versions changed since the last Commit()
+  std::set<ObjectId> unresolved;  // Egress objects to resolve again
+  bool findings_changed = false;
+  mutable std::map<ServiceAccount, Shadows> shadows;
+
+ private:
+  void KeepUnread(const std::string& name, const Unit* previous, std::string_view text, Unit* next) const;
+  void ReplaceVersions(const std::string& name, const Unit* previous, const Unit& next);
+  void SettleEntry(const Key& key, Changes* changes);
+  ObjectPtr Choose(Entry* entry) const;
+  void FollowChange(const Key& key, const Object* before, const Object* after, Changes* changes);
+  void Touch(const Key& key);
+  void ResolveEgress(const ObjectId& id, Changes* changes);
+  void ReplacePolicy(const PolicyPtr& before, const PolicyPtr& after, Changes* changes);
+  void SettleNetwork(Changes* changes);
+  NetworkPolicy MakeNetwork() const;
+};
+
+}  // namespace egress::policy
