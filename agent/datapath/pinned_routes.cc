@@ -50,22 +50,22 @@ std::optional<std::string> JoinChunks(std::vector<Chunk> chunks) {
 }
 
 Result<RouteDocuments> ReadDocuments(const std::vector<Chunk>& chunks, const std::set<std::uint32_t>& generations) {
-  std::map<std::uint32_t, std::vector<Chunk>> by_policy;
+  std::map<std::uint32_t, std::vector<Chunk>> by_document;
   std::set<std::uint32_t> wanted;
   for (const Chunk& chunk : chunks) {
     if (!InForceAtAny(chunk.second, generations)) continue;
-    wanted.insert(chunk.first.policy);
+    wanted.insert(chunk.first.document);
   }
   for (const Chunk& chunk : chunks) {
-    if (wanted.contains(chunk.first.policy)) by_policy[chunk.first.policy].push_back(chunk);
+    if (wanted.contains(chunk.first.document)) by_document[chunk.first.document].push_back(chunk);
   }
   std::vector<RouteDocument> documents;
-  for (auto& [id, parts] : by_policy) {
+  for (auto& [id, parts] : by_document) {
     RouteDocument document{parts.front().second.from, parts.front().second.until, nullptr};
     const auto text = JoinChunks(std::move(parts));
-    if (!text) return Error{"the document of policy " + std::to_string(id) + " in the map routes is not whole"};
+    if (!text) return Error{"document " + std::to_string(id) + " in the map routes is not whole"};
     auto policy = policy::FromDocument(*text);
-    if (!policy) return std::move(policy).error().Wrap("policy " + std::to_string(id) + " of the map routes");
+    if (!policy) return std::move(policy).error().Wrap("document " + std::to_string(id) + " of the map routes");
     document.policy = std::make_shared<const policy::EffectivePolicy>(*std::move(policy));
     documents.push_back(std::move(document));
   }

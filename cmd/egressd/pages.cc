@@ -2,6 +2,9 @@
 
 #include <arpa/inet.h>
 #include <civetweb.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <sys/socket.h>
 
 #include <array>
 #include <atomic>
@@ -10,8 +13,11 @@
 #include <condition_variable>
 #include <cstring>
 #include <mutex>
+#include <thread>
 #include <utility>
 #include <vector>
+
+#include "agent/base/fd.h"
 
 namespace egress::report {
 
@@ -55,6 +61,22 @@ Page PageAt(const Pages::Handlers& handlers, const std::string& path) {
   return {404, kTextType, "there are /metrics, /healthz and /readyz\n"};
 }
 
+sockaddr_storage SocketAddress(const ListenAddress& listen, int port) {
+  sockaddr_storage result{};
+  if (listen.host.find(':') == std::string::npos) {
+    auto& v4 = reinterpret_cast<sockaddr_in&>(result);
+    v4.sin_family = AF_INET;
+    v4.sin_port = htons(static_cast<std::uint16_t>(port));
+    ::inet_pton(AF_INET, listen.host.c_str(), &v4.sin_addr);
+  } else {
+    auto& v6 = reinterpret_cast<sockaddr_in6&>(result);
+    v6.sin6_family = AF_INET6;
+    v6.sin6_port = htons(static_cast<std::uint16_t>(port));
+    ::inet_pton(AF_INET6, listen.host.c_str(), &v6.sin6_addr);
+  }
+  return result;
+}
+
 void Answer(Question& question, Page page) {
   const std::lock_guard lock(question.mutex);
   if (!question.page) question.page = std::move(page);
@@ -68,6 +90,7 @@ struct Pages::Impl {
   std::shared_ptr<Shared> shared = std::make_shared<Shared>();
   mg_context* server = nullptr;
   int port = 0;
+  sockaddr_storage address{};
   std::atomic<bool> started = false;
   std::string start_error;  // what civetweb said while it started
 
@@ -79,12 +102,33 @@ struct Pages::Impl {
         if (const auto question = waiting.lock()) Answer(*question, {503, kTextType, "the agent is ending\n"});
       }
     }
-    if (server != nullptr) mg_stop(server);
+    if (server != nullptr) StopServer();
   }
+
+  void StopServer();
 
   Page Ask(const std::string& path);
   static int OnRequest(mg_connection* connection, void* self);
 };
+
+// civetweb looks every two seconds whether it has been stopped, and whenever somebody connects. The agent's loop waits
+// here, so somebody does.
+void Pages::Impl::StopServer() {
+  std::atomic<bool> stopped = false;
+  std::thread stopping([&] {
+    mg_stop(server);
+    stopped = true;
+  });
+  // A connection that comes before civetweb looks away from its listener for good wakes it, so a few tries do.
+  while (!stopped) {
+    const Fd knock(::socket(address.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+    if (!knock) break;
+    ::connect(knock.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address);
+    pollfd wait{knock.get(), POLLIN, 0};
+    ::poll(&wait, 1, 10);  // until civetweb closes it, or 10 ms
+  }
+  stopping.join();
+}
 
 Page Pages::Impl::Ask(const std::string& path) {
   const auto question = std::make_shared<Question>();
@@ -158,7 +202,7 @@ Result<Pages> Pages::Start(EventLoop& loop, const std::string& listen, Handlers 
   mg_callbacks callbacks{};
   callbacks.log_message = [](const mg_connection* connection, const char* message) {
     auto* self = static_cast<Impl*>(mg_get_user_data(mg_get_context(connection)));
-    if (!self->started) self->start_error = message;
+    if (!self->started) self->start_error += (self->start_error.empty() ? "" : "; ") + std::string(message);
     return 1;  // goes to no log of its own
   };
   mg_init_library(0);
@@ -170,6 +214,7 @@ Result<Pages> Pages::Start(EventLoop& loop, const std::string& listen, Handlers 
   impl->started = true;
   mg_server_port port{};
   if (mg_get_server_ports(impl->server, 1, &port) == 1) impl->port = port.port;
+  impl->address = SocketAddress(*address, impl->port);
   mg_set_request_handler(impl->server, "/", Impl::OnRequest, impl.get());
   return Pages(std::move(impl));
 }

@@ -1,0 +1,93 @@
+// egressctl: shows and explains what egressd enforces.
+#include <CLI/CLI.hpp>
+
+#include <csignal>
+#include <functional>
+#include <map>
+
+#include "cmd/egressctl/commands.h"
+
+namespace {
+
+using egress::ctl::Format;
+using egress::ctl::Options;
+
+const std::map<std::string, Format> kFormats = {
+    {"table", Format::kTable}, {"json", Format::kJson}, {"yaml", Format::kYaml}};
+
+// What was asked for; `run` is set by the command that was given.
+struct CommandLine {
+  Options options;
+  std::string rules_pod;
+  egress::ctl::ExplainArguments explain;
+  egress::ctl::EventsArguments events;
+  std::string config;
+  std::vector<std::string> files;
+  std::function<int()> run;
+};
+
+void AddExplain(CLI::App& app, CommandLine& line) {
+  CLI::App* explain = app.add_subcommand("explain", "The verdict on a connection or request of a pod, and why");
+  explain->add_option("--pod", line.explain.pod, "The pod that asks")->required()->type_name("NAMESPACE/NAME");
+  explain->add_option("--to", line.explain.to, "Where it wants to go")->required()->type_name("HOST_OR_IP:PORT");
+  explain->add_option("--sni", line.explain.sni, "The server name of its ClientHello")->type_name("NAME");
+  explain->add_option("--http", line.explain.http, "Its HTTP request")->type_name("\"METHOD URL\"");
+  explain->add_option("-H,--header", line.explain.headers, "A header of the request; may be given again")
+      ->type_name("\"NAME: VALUE\"")
+      ->allow_extra_args(false);
+  explain->callback([&line] { line.run = [&line] { return ExplainCommand(line.options, line.explain); }; });
+}
+
+void AddEvents(CLI::App& app, CommandLine& line) {
+  CLI::App* events = app.add_subcommand("events", "The last decisions");
+  events->add_flag("--follow,-f", line.events.follow, "Also those to come, until interrupted");
+  events->add_option("--pod", line.events.pod, "Of this pod only")->type_name("NAMESPACE/NAME");
+  events->add_option("--verdict", line.events.verdict, "With this verdict only")
+      ->check(CLI::IsMember({"allow", "deny", "audit"}));
+  events->callback([&line] { line.run = [&line] { return EventsCommand(line.options, line.events); }; });
+}
+
+void AddCommands(CLI::App& app, CommandLine& line) {
+  app.add_subcommand("status", "How the agent is, and what is wrong with the policies")->callback([&line] {
+    line.run = [&line] { return StatusCommand(line.options); };
+  });
+  app.add_subcommand("pods", "The pods of this node")->callback([&line] {
+    line.run = [&line] { return PodsCommand(line.options); };
+  });
+  CLI::App* rules = app.add_subcommand("rules", "The rules in force, read from the kernel's maps");
+  rules->add_option("--pod", line.rules_pod, "Of this pod only")->type_name("NAMESPACE/NAME");
+  rules->callback([&line] { line.run = [&line] { return RulesCommand(line.options, line.rules_pod); }; });
+  AddExplain(app, line);
+  AddEvents(app, line);
+  CLI::App* validate = app.add_subcommand("validate", "Check manifests, as egressd --check does");
+  validate->add_option("--config", line.config, "The agent's configuration")->type_name("FILE");
+  validate->add_option("files", line.files, "Manifests: files, or folders of them")->required()->type_name("FILE");
+  validate->callback([&line] {
+    line.run = [&line] { return egress::ctl::ValidateCommand(line.config, line.files); };
+  });
+  app.add_subcommand("version", "The version of egressctl")->callback([&line] {
+    line.run = [&line] { return VersionCommand(line.options); };
+  });
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  std::signal(SIGPIPE, SIG_DFL);  // `egressctl events --follow | head` ends with head
+  CommandLine line;
+  CLI::App app("Shows and explains what egressd enforces on this node.", "egressctl");
+  app.fallthrough();  // the global options may also stand behind the command
+  app.require_subcommand(1);
+  app.add_option("--run-dir", line.options.run_dir, "The agent's run folder")->capture_default_str();
+  app.add_option("--bpffs", line.options.bpffs, "The folder of the agent's pinned maps")->capture_default_str();
+  app.add_option("-o,--output", line.options.format, "table, json or yaml")
+      ->transform(CLI::CheckedTransformer(kFormats))
+      ->type_name("FORMAT");
+  AddCommands(app, line);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? egress::ctl::kExitOk : egress::ctl::kExitError;
+  }
+  return line.run();
+}
