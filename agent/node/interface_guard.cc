@@ -17,7 +17,9 @@ namespace egress::node {
 namespace {
 
 // One ethtool command that reads or writes a number. `name` fits: it comes from the kernel.
-Result<std::uint32_t> Ethtool(const Fd& socket, const std::string& name, std::uint32_t command, std::uint32_t value) {
+Result<std::uint32_t> Ethtool(const std::string& name, std::uint32_t command, std::uint32_t value = 0) {
+  const Fd socket(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  if (!socket) return ErrnoError("make a socket for ethtool");
   ethtool_value request{.cmd = command, .data = value};
   ifreq interface{};
   name.copy(interface.ifr_name, IFNAMSIZ - 1);
@@ -38,21 +40,25 @@ Result<GuardReport> KeepSocketsVisible(int host_ifindex) {
 
   GuardReport report;
   if ((*link)->xdp) {
-    report.fault = name + " has an XDP program, under which frames arrive without their socket: detach it";
-    return report;  // the kernel keeps GRO on with it
+    report.fault = name + " has an XDP program: frames may arrive without their socket, or be sent on before they "
+                          "are judged; detach it";
   }
-  const Fd socket(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
-  if (!socket) return ErrnoError("make a socket for ethtool");
-  const auto gro = Ethtool(socket, name, ETHTOOL_GGRO, 0);
+  const auto gro = Ethtool(name, ETHTOOL_GGRO);
   if (!gro) return gro.error();
   if (*gro == 0) return report;
-  const auto switched = Ethtool(socket, name, ETHTOOL_SGRO, 0);
-  if (!switched) return switched.error();
-  const auto now = Ethtool(socket, name, ETHTOOL_GGRO, 0);
+  auto switched = SetGro(name, false);
+  if (!switched) return std::move(switched).error();
+  const auto now = Ethtool(name, ETHTOOL_GGRO);
   if (!now) return now.error();
   report.mended = *now == 0;
-  if (!report.mended) report.fault = name + " has GRO on and does not let it be switched off";
+  if (!report.mended && report.fault.empty()) report.fault = name + " has GRO on and does not let it be switched off";
   return report;
+}
+
+Result<void> SetGro(const std::string& name, bool on) {
+  auto answer = Ethtool(name, ETHTOOL_SGRO, on ? 1 : 0);
+  if (!answer) return std::move(answer).error();
+  return {};
 }
 
 }  // namespace egress::node
