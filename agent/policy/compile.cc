@@ -7,6 +7,7 @@
 #include <unordered_map>
 
 #include "agent/policy/group_merge.h"
+#include "agent/policy/rank.h"
 #include "bpf/egress.h"
 
 namespace egress::policy {
@@ -27,15 +28,6 @@ struct WalkOrder {
   }
 };
 
-// Of two tcp policies the one that a class would rather count against, and name.
-bool Better(const EffectivePolicy* a, const EffectivePolicy* b) {
-  const auto rank = [](const EffectivePolicy* policy) {
-    const auto& limit = policy->limits.max_connections;
-    return std::tuple(limit.has_value(), limit ? -static_cast<std::int64_t>(*limit) : 0);
-  };
-  return std::tuple(rank(a), a->id) < std::tuple(rank(b), b->id);
-}
-
 // All that holds at one prefix: what it says itself and what the prefixes around it say.
 struct State {
   Prefix prefix;
@@ -46,7 +38,8 @@ struct State {
 };
 
 void AddTcp(const EffectivePolicy* policy, std::vector<const EffectivePolicy*>* tcp) {
-  const auto at = std::lower_bound(tcp->begin(), tcp->end(), policy, Better);
+  const auto at = std::lower_bound(tcp->begin(), tcp->end(), policy,
+                                   [](const auto* a, const auto* b) { return PreferredOver(*a, *b); });
   if (at != tcp->end() && *at == policy) return;
   tcp->insert(at, policy);
   // One without a limit makes counting pointless; of the limited ones the widest are kept.

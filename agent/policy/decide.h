@@ -54,8 +54,9 @@ class PolicyIndex {
   ConnectDecision Connect(const NetworkPolicy& network, const Address& address, std::uint16_t port) const;
   // `sni` as in the ClientHello. Meant for connections whose ConnectDecision says EGRESS_HTTPS.
   Decision Tls(const Address& address, std::uint16_t port, std::string_view sni) const;
-  // The verdict on one request of a connection to (address, port); reasons http-host, http-route, policy.
-  // Every policy is considered (union); among those that allow, one without limits is named.
+  // The verdict on one request of a connection to (address, port); reasons http-host, http-route, policy, and
+  // http-malformed for an authority or path that is none. Every policy is considered (union); among those that allow,
+  // one without limits is named. A header that a route asks for must match in every line that bears its name.
   Decision Http(const Address& address, std::uint16_t port, const HttpRequest& request) const;
   // Limits of a policy by id; nullptr if it is none of these.
   const Limits* LimitsOf(const ObjectId& policy) const;
@@ -73,5 +74,9 @@ struct Authority {
   std::optional<std::uint16_t> port;
 };
 std::optional<Authority> ParseAuthority(std::string_view text);
+
+// False for a path that servers might read as another one: `.` and `..` segments, encoded slashes, backslashes, dots
+// or NULs. Such requests are refused (400), not normalised. The query does not matter.
+bool IsPlainPath(std::string_view path);
 
 }  // namespace egress::policy

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <tuple>
 
-#include "agent/policy/host.h"
+#include "agent/policy/rank.h"
 #include "bpf/egress.h"
 
 namespace egress::policy {
@@ -31,8 +31,8 @@ void GroupTable::SortNames() {
 
 void GroupTable::SortUnique(std::vector<Name>* names) {
   std::sort(names->begin(), names->end(), [](const Name& a, const Name& b) {
-    return std::tuple(std::string_view(*a.name), a.policy->limits.max_connections.has_value(), std::tie(a.policy->id)) <
-           std::tuple(std::string_view(*b.name), b.policy->limits.max_connections.has_value(), std::tie(b.policy->id));
+    const int order = a.name->compare(*b.name);
+    return order != 0 ? order < 0 : PreferredOver(*a.policy, *b.policy);
   });
   names->erase(std::unique(names->begin(), names->end(), [](const Name& a, const Name& b) { return *a.name == *b.name; }),
                names->end());
