@@ -321,9 +321,16 @@ static __always_inline int count_connection(__u32 slot, __u32 policy_id)
 
 	if (!policy)
 		return 0;
-	if (!used)
-		return !bpf_map_update_elem(&connections, &key, &one, BPF_NOEXIST) || policy->max_connections > 1;
-	if (policy->max_connections && __sync_fetch_and_add(used, 1) >= policy->max_connections) {
+	if (!used && policy->limited && !policy->max_connections)
+		return 0;
+	if (!used) {
+		if (!bpf_map_update_elem(&connections, &key, &one, BPF_NOEXIST))
+			return 1;
+		used = bpf_map_lookup_elem(&connections, &key); /* another CPU was faster */
+		if (!used)
+			return 0;
+	}
+	if (policy->limited && __sync_fetch_and_add(used, 1) >= policy->max_connections) {
 		__sync_fetch_and_add(used, -1);
 		return 0;
 	}

@@ -176,10 +176,13 @@ struct host {
 	char name[EGRESS_MAX_NAME]; /* lower case, no trailing dot */
 };
 
-/* `policies`: hash, key __u32 policy id. Limits that the kernel keeps; the text is in `routes`. */
+/* `policies`: hash, key __u32 policy id. An Egress keeps its id while its agent runs. */
 struct policy {
-	__u32 max_connections;    /* for each pod; 0: no limit */
+	__u32 limited;            /* 0: no limit of connections */
+	__u32 max_connections;    /* for each pod */
 	__u32 connect_timeout_ms; /* 0: the kernel's own */
+	__u32 pad;
+	char name[EGRESS_MAX_POD_NAME]; /* "curl/httpbin-443" */
 };
 
 /* `connections`: hash. How many connections of a pod count against a policy's limit (policy 0: all of the pod). */
@@ -225,8 +228,8 @@ struct egress_config {
 /* `routes`: hash. The policies as the proxy and egressctl read them: JSON in chunks, one document per Egress.
  * A document is in force for a pod whose generation g has from <= g and (until == 0 or g < until). */
 struct route_key {
-	__u32 policy; /* policy id */
-	__u32 chunk;  /* 0, 1, ... */
+	__u32 document; /* every version of an Egress is another one */
+	__u32 chunk;    /* 0, 1, ... */
 };
 
 struct route {

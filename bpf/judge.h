@@ -80,7 +80,7 @@ static __always_inline __u32 policy_with_room(const struct rule_class *class, __
 		if (!policy)
 			continue;
 		count = bpf_map_lookup_elem(&connections, &key);
-		if (!policy->max_connections || !count || *count < policy->max_connections)
+		if (!policy->limited || (count ? *count : 0) < policy->max_connections)
 			return key.policy;
 	}
 	return 0;

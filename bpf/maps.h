@@ -90,6 +90,7 @@ struct {
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 1);
+	__uint(map_flags, BPF_F_MMAPABLE);
 	__type(key, __u32);
 	__type(value, struct egress_config);
 } config SEC(".maps");
@@ -125,7 +126,8 @@ struct {
 	__type(value, struct handover);
 } handover SEC(".maps");
 
-/* One LRU a pod, so that a flood towards one pod evicts nothing of another. */
+/* One LRU a pod, so that a flood towards one pod evicts nothing of another. User space makes them after this one,
+ * which stays empty: without a map of its own clang would leave out the types. */
 struct inbound_map {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, EGRESS_MAX_INBOUND);

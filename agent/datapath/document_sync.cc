@@ -1,0 +1,67 @@
+#include "agent/datapath/document_sync.h"
+
+#include <algorithm>
+
+namespace egress::datapath {
+
+DocumentSync::DocumentSync(const KernelObject& kernel)
+    : kernel_(kernel), first_number_(kernel.config()->next_id), map_(kernel.Map<route_key, struct route>("routes")) {}
+
+Result<void> DocumentSync::Stage(std::uint32_t generation, const policy::ObjectId& id, policy::PolicyPtr policy) {
+  const auto known = documents_.find(id);
+  if (known != documents_.end()) {
+    if (policy && (known->second.policy == policy || *known->second.policy == *policy)) return {};
+    if (auto done = Write(known->second, generation); !done) return done;
+    dead_.push_back(known->second);
+    documents_.erase(known);
+  }
+  if (!policy) return {};
+  Document document;
+  document.number = __atomic_fetch_add(&kernel_.config()->next_id, 1, __ATOMIC_SEQ_CST);
+  document.from = generation;
+  document.policy = std::move(policy);
+  document.chunks = static_cast<std::uint32_t>(
+      (policy::ToDocument(*document.policy).size() + EGRESS_ROUTE_TEXT - 1) / EGRESS_ROUTE_TEXT);
+  if (auto done = Write(document, 0); !done) return done;
+  documents_[id] = std::move(document);
+  return {};
+}
+
+Result<void> DocumentSync::Write(const Document& document, std::uint32_t until) {
+  const std::string text = policy::ToDocument(*document.policy);
+  for (std::uint32_t chunk = 0; chunk < document.chunks; ++chunk) {
+    struct route entry = {};
+    entry.from = document.from;
+    entry.until = until;
+    entry.chunks = document.chunks;
+    entry.length = static_cast<__u32>(text.copy(entry.text, sizeof entry.text, chunk * EGRESS_ROUTE_TEXT));
+    if (auto done = map_.Set({document.number, chunk}, entry); !done) return done;
+  }
+  return {};
+}
+
+policy::PolicyPtr DocumentSync::Current(const policy::ObjectId& id) const {
+  const auto known = documents_.find(id);
+  return known != documents_.end() ? known->second.policy : nullptr;
+}
+
+const std::map<policy::ObjectId, policy::PolicyPtr> DocumentSync::All() const {
+  std::map<policy::ObjectId, policy::PolicyPtr> all;
+  for (const auto& [id, document] : documents_) all[id] = document.policy;
+  return all;
+}
+
+void DocumentSync::Sweep() {
+  for (const Document& document : dead_) {
+    for (std::uint32_t chunk = 0; chunk < document.chunks; ++chunk) (void)map_.Delete({document.number, chunk});
+  }
+  dead_.clear();
+}
+
+void DocumentSync::SweepForeign() {
+  map_.ForEachKey([&](const route_key& key) {
+    if (key.document < first_number_) (void)map_.Delete(key);
+  });
+}
+
+}  // namespace egress::datapath

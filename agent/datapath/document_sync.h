@@ -1,0 +1,47 @@
+// DocumentSync: EffectivePolicies -> the map `routes`, the texts that the proxy starts from and egressctl reads.
+//
+// Every version of an Egress is a document of its own, in force from one generation until another.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <vector>
+
+#include "agent/base/result.h"
+#include "agent/datapath/kernel_object.h"
+#include "agent/policy/effective.h"
+
+namespace egress::datapath {
+
+class DocumentSync {
+ public:
+  explicit DocumentSync(const KernelObject& kernel);
+
+  // The Egress reads `policy` (nullptr: is gone) from `generation` on.
+  Result<void> Stage(std::uint32_t generation, const policy::ObjectId& id, policy::PolicyPtr policy);
+  // What is in force, or staged; nullptr where there is none.
+  policy::PolicyPtr Current(const policy::ObjectId& id) const;
+  const std::map<policy::ObjectId, policy::PolicyPtr> All() const;
+
+  // Deletes what no pod sees any more.
+  void Sweep();
+  // After the first change of an agent: deletes what agents before it have left.
+  void SweepForeign();
+
+ private:
+  struct Document {
+    std::uint32_t number = 0;
+    std::uint32_t from = 0;
+    std::uint32_t chunks = 0;
+    policy::PolicyPtr policy;
+  };
+  Result<void> Write(const Document& document, std::uint32_t until);
+
+  const KernelObject& kernel_;
+  std::uint32_t first_number_;
+  BpfMap<route_key, struct route> map_;
+  std::map<policy::ObjectId, Document> documents_;
+  std::vector<Document> dead_;
+};
+
+}  // namespace egress::datapath

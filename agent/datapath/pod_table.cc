@@ -1,0 +1,162 @@
+#include "agent/datapath/pod_table.h"
+
+#include <arpa/inet.h>
+
+#include <algorithm>
+
+namespace egress::datapath {
+namespace {
+
+policy::ObjectId ParseId(const char* text, std::size_t size) {
+  const std::string name(text, ::strnlen(text, size));
+  const std::size_t slash = name.find('/');
+  if (slash == std::string::npos) return {"", name};
+  return {name.substr(0, slash), name.substr(slash + 1)};
+}
+
+PodSpec SpecOf(std::uint64_t cookie, const struct pod& entry) {
+  PodSpec spec;
+  spec.cookie = cookie;
+  spec.name = ParseId(entry.name, sizeof entry.name);
+  spec.service_account = ParseId(entry.service_account, sizeof entry.service_account);
+  spec.host_ifindex = static_cast<int>(entry.ifindex);
+  spec.netns_id = entry.netns_id;
+  std::copy(std::begin(entry.mac), std::end(entry.mac), spec.mac.begin());
+  for (int i = 0; i < std::min<int>(entry.address_count, EGRESS_MAX_POD_ADDRESSES); ++i) {
+    Address& address = spec.addresses.emplace_back();
+    std::copy(std::begin(entry.addresses[i]), std::end(entry.addresses[i]), address.bytes.begin());
+  }
+  return spec;
+}
+
+}  // namespace
+
+PodTable::PodTable(const KernelObject& kernel)
+    : kernel_(kernel),
+      pods_map_(kernel.Map<std::uint64_t, struct pod>("pods")),
+      interfaces_map_(kernel.Map<std::uint32_t, std::uint64_t>("interfaces")),
+      inbound_map_(kernel.Map<std::uint64_t, int>("inbound")) {
+  pods_map_.ForEachKey([&](std::uint64_t cookie) {
+    const auto entry = pods_map_.Get(cookie);
+    if (!entry || entry->slot >= EGRESS_MAX_PODS) return;
+    pods_[cookie] = {entry->slot, SpecOf(cookie, *entry), {}, false};
+    slots_.insert(entry->slot);
+  });
+}
+
+Result<std::uint32_t> PodTable::FreeSlot() const {
+  for (std::uint32_t slot = 0; slot < EGRESS_MAX_PODS; ++slot) {
+    if (!slots_.contains(slot)) return slot;
+  }
+  return Error{"more than " + std::to_string(EGRESS_MAX_PODS) + " governed pods on this node"};
+}
+
+Result<void> PodTable::Set(const PodSpec& pod, std::uint32_t generation, const PodMode& mode) {
+  const auto known = pods_.find(pod.cookie);
+  Entry entry = known != pods_.end() ? known->second : Entry{};
+  const int old_ifindex = entry.spec.host_ifindex;
+  if (known == pods_.end()) {
+    auto slot = FreeSlot();
+    if (!slot) return std::move(slot).error();
+    entry.slot = *slot;
+  }
+  const bool first = !entry.ours;
+  entry.spec = pod;
+  entry.ours = true;
+  pod_state* state = kernel_.State(entry.slot);
+  state->ifindex = static_cast<__u32>(pod.host_ifindex);
+  std::copy(pod.mac.begin(), pod.mac.end(), state->mac);
+  slots_.insert(entry.slot);
+  pods_[pod.cookie] = entry;
+  // The state before the pod: a pod without one would not count as governed.
+  if (first && known == pods_.end()) Switch(pod.cookie, generation, mode);
+  int inner = -1;
+  if (::bpf_map_lookup_elem(inbound_map_.fd(), &pod.cookie, &inner) != 0) {
+    const auto records = kernel_.MakeInboundMap();
+    if (!records) return records.error();
+    if (auto done = inbound_map_.Set(pod.cookie, records->get()); !done) return done;
+  }
+  if (auto done = Write(entry); !done) return done;
+  if (old_ifindex != 0 && old_ifindex != pod.host_ifindex) {
+    (void)interfaces_map_.Delete(static_cast<std::uint32_t>(old_ifindex));
+  }
+  if (pod.host_ifindex == 0) return {};
+  return interfaces_map_.Set(static_cast<std::uint32_t>(pod.host_ifindex), pod.cookie);
+}
+
+Result<void> PodTable::Write(const Entry& entry) {
+  struct pod value = {};
+  value.slot = entry.slot;
+  value.ifindex = static_cast<__u32>(entry.spec.host_ifindex);
+  value.netns_id = entry.spec.netns_id;
+  std::copy(entry.spec.mac.begin(), entry.spec.mac.end(), value.mac);
+  for (const Address& address : entry.spec.addresses) {
+    if (value.address_count >= EGRESS_MAX_POD_ADDRESSES) break;  // the rest is not the pod's: denied as a source
+    std::copy(address.bytes.begin(), address.bytes.end(), value.addresses[value.address_count++]);
+  }
+  value.proxy_port4 = htons(entry.proxy.port4);
+  value.proxy_port6 = htons(entry.proxy.port6);
+  std::copy(entry.proxy.address4.bytes.begin(), entry.proxy.address4.bytes.end(), value.proxy_address4);
+  std::copy(entry.proxy.address6.bytes.begin(), entry.proxy.address6.bytes.end(), value.proxy_address6);
+  entry.spec.name.ToString().copy(value.name, sizeof value.name - 1);
+  entry.spec.service_account.ToString().copy(value.service_account, sizeof value.service_account - 1);
+  return pods_map_.Set(entry.spec.cookie, value);
+}
+
+void PodTable::Switch(std::uint64_t cookie, std::uint32_t generation, const PodMode& mode) {
+  const auto known = pods_.find(cookie);
+  if (known == pods_.end()) return;
+  pod_state next = {};
+  next.generation = generation;
+  next.ruleset = mode.ruleset;
+  next.governed = 1;
+  next.open = mode.open;
+  next.audit = mode.audit;
+  next.unguarded = mode.unguarded;
+  std::uint64_t word = 0;
+  std::memcpy(&word, &next, sizeof word);
+  __atomic_store_n(reinterpret_cast<std::uint64_t*>(kernel_.State(known->second.slot)), word, __ATOMIC_RELEASE);
+}
+
+Result<void> PodTable::SetProxy(std::uint64_t cookie, const ProxyListeners& listeners) {
+  const auto known = pods_.find(cookie);
+  if (known == pods_.end()) return Error{"no such pod"};
+  known->second.proxy = listeners;
+  return Write(known->second);
+}
+
+void PodTable::Remove(std::uint64_t cookie) {
+  const auto known = pods_.find(cookie);
+  if (known == pods_.end()) return;
+  const Entry& entry = known->second;
+  (void)interfaces_map_.Delete(static_cast<std::uint32_t>(entry.spec.host_ifindex));
+  (void)pods_map_.Delete(cookie);
+  (void)inbound_map_.Delete(cookie);
+  __atomic_store_n(reinterpret_cast<std::uint64_t*>(kernel_.State(entry.slot)), 0, __ATOMIC_RELEASE);
+  const auto stats = kernel_.Map<stat_key, std::uint64_t>("stats");
+  stats.ForEachKey([&](const stat_key& key) {
+    if (key.slot == entry.slot) (void)stats.Delete(key);
+  });
+  const auto connections = kernel_.Map<connection_key, std::uint32_t>("connections");
+  connections.ForEachKey([&](const connection_key& key) {
+    if (key.slot == entry.slot) (void)connections.Delete(key);
+  });
+  slots_.erase(entry.slot);
+  pods_.erase(known);
+}
+
+std::optional<std::uint32_t> PodTable::SlotOf(std::uint64_t cookie) const {
+  const auto known = pods_.find(cookie);
+  if (known == pods_.end()) return std::nullopt;
+  return known->second.slot;
+}
+
+std::vector<PodSpec> PodTable::Leftovers() const {
+  std::vector<PodSpec> left;
+  for (const auto& [cookie, entry] : pods_) {
+    if (!entry.ours) left.push_back(entry.spec);
+  }
+  return left;
+}
+
+}  // namespace egress::datapath

@@ -1,0 +1,76 @@
+// PodTable: the governed pods -> the maps pods, states, interfaces and inbound.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "agent/base/address.h"
+#include "agent/base/result.h"
+#include "agent/datapath/kernel_object.h"
+#include "agent/policy/model.h"
+
+namespace egress::datapath {
+
+struct PodSpec {
+  std::uint64_t cookie = 0;  // of its network namespace
+  policy::ObjectId name;
+  policy::ServiceAccount service_account;
+  int host_ifindex = 0;  // 0: there is no interface to guard
+  int netns_id = -1;
+  std::array<std::uint8_t, 6> mac{};
+  std::vector<Address> addresses;
+  bool operator==(const PodSpec&) const = default;
+};
+
+// What is in force for a pod; one word in `states`.
+struct PodMode {
+  std::uint32_t ruleset = 0;  // 0: no rules, nothing but the mesh
+  bool open = false;
+  bool audit = false;
+  bool unguarded = false;
+};
+
+struct ProxyListeners {
+  Address address4, address6;
+  std::uint16_t port4 = 0;  // host order; 0: none
+  std::uint16_t port6 = 0;
+};
+
+class PodTable {
+ public:
+  // Takes over the pods of an agent before this one, with their slots.
+  explicit PodTable(const KernelObject& kernel);
+
+  // Adds or changes a pod. A new one is in force with `mode` the moment it is there.
+  Result<void> Set(const PodSpec& pod, std::uint32_t generation, const PodMode& mode);
+  // Switches what is in force for the pod, in one step for the kernel and the proxy.
+  void Switch(std::uint64_t cookie, std::uint32_t generation, const PodMode& mode);
+  Result<void> SetProxy(std::uint64_t cookie, const ProxyListeners& listeners);
+  void Remove(std::uint64_t cookie);
+
+  std::optional<std::uint32_t> SlotOf(std::uint64_t cookie) const;
+  // Pods that an agent before this one has left and that were not Set() since.
+  std::vector<PodSpec> Leftovers() const;
+
+ private:
+  struct Entry {
+    std::uint32_t slot = 0;
+    PodSpec spec;
+    ProxyListeners proxy;
+    bool ours = false;  // Set() by this agent
+  };
+  Result<std::uint32_t> FreeSlot() const;
+  Result<void> Write(const Entry& entry);
+
+  const KernelObject& kernel_;
+  BpfMap<std::uint64_t, struct pod> pods_map_;
+  BpfMap<std::uint32_t, std::uint64_t> interfaces_map_;
+  BpfMap<std::uint64_t, int> inbound_map_;
+  std::map<std::uint64_t, Entry> pods_;
+  std::set<std::uint32_t> slots_;
+};
+
+}  // namespace egress::datapath

@@ -1,0 +1,294 @@
+#include "agent/datapath/rule_sync.h"
+
+#include <arpa/inet.h>
+
+#include <algorithm>
+#include <set>
+
+#include "bpf/hash.h"
+
+namespace egress::datapath {
+namespace {
+
+rule_key RuleKey(std::uint32_t ruleset, std::uint16_t port, const Prefix& prefix) {
+  rule_key key = {};
+  key.ruleset = htonl(ruleset);
+  key.port = htons(port);
+  key.prefixlen = EGRESS_RULE_KEY_ANY;
+  if (prefix.family != Prefix::Family::kAny) {
+    key.prefixlen = EGRESS_RULE_KEY_FAMILY + prefix.length;
+    key.family = htons(prefix.family == Prefix::Family::kV4 ? 4 : 6);
+    std::copy(prefix.address.bytes.begin(), prefix.address.bytes.end(), key.addr);
+  }
+  return key;
+}
+
+using RuleIterator = std::vector<policy::PrefixRule>::const_iterator;
+
+bool Before(const policy::PrefixRule& a, const policy::PrefixRule& b) {
+  return std::tie(a.port, a.prefix) < std::tie(b.port, b.prefix);
+}
+
+// Class id that `rules` give to a prefix: of the prefix itself or the longest that covers it; 0 if none does.
+std::uint32_t ClassAt(const policy::RuleSet& rules, const std::vector<std::uint32_t>& ids, std::uint16_t port,
+                      const Prefix& prefix) {
+  const auto find = [&](const Prefix& wanted) -> const policy::PrefixRule* {
+    const policy::PrefixRule key{port, wanted, 0};
+    const auto at = std::lower_bound(rules.rules.begin(), rules.rules.end(), key, Before);
+    return at != rules.rules.end() && at->port == port && at->prefix == wanted ? &*at : nullptr;
+  };
+  if (prefix.family != Prefix::Family::kAny) {
+    for (int length = prefix.length; length >= 0; --length) {
+      Prefix shorter = MakePrefix(prefix.address, static_cast<std::uint8_t>(length));
+      shorter.family = prefix.family;
+      if (const auto* rule = find(shorter)) return ids[rule->rule_class];
+    }
+  }
+  const auto* any = find(Prefix{});
+  return any != nullptr ? ids[any->rule_class] : 0;
+}
+
+}  // namespace
+
+RuleSync::RuleSync(const KernelObject& kernel)
+    : kernel_(kernel),
+      first_id_(kernel.config()->next_id),
+      rules_map_(kernel.Map<rule_key, struct rule>("rules")),
+      hosts_map_(kernel.Map<host_key, struct host>("hosts")),
+      classes_map_(kernel.Map<std::uint32_t, rule_class>("classes")),
+      policies_map_(kernel.Map<std::uint32_t, struct policy>("policies")) {
+  // An Egress keeps its id across agents, so that connections counted against its limit stay counted.
+  policies_map_.ForEachKey([&](std::uint32_t id) {
+    const auto entry = policies_map_.Get(id);
+    if (!entry) return;
+    const std::string name(entry->name, ::strnlen(entry->name, sizeof entry->name));
+    const std::size_t slash = name.find('/');
+    if (slash == std::string::npos) return;
+    policies_[{name.substr(0, slash), name.substr(slash + 1)}] = id;
+    policy_names_[id] = name;
+  });
+}
+
+std::uint32_t RuleSync::NextId() { return __atomic_fetch_add(&kernel_.config()->next_id, 1, __ATOMIC_SEQ_CST); }
+
+Result<void> RuleSync::SetPolicy(const policy::ObjectId& id, const policy::Limits& limits) {
+  const auto known = policies_.find(id);
+  const std::uint32_t number = known != policies_.end() ? known->second : NextId();
+  struct policy entry = {};
+  entry.limited = limits.max_connections.has_value();
+  entry.max_connections = limits.max_connections.value_or(0);
+  entry.connect_timeout_ms = limits.connect_timeout_ms.value_or(0);
+  const std::string name = id.ToString();
+  name.copy(entry.name, sizeof entry.name - 1);
+  if (auto done = policies_map_.Set(number, entry); !done) return done;
+  policies_[id] = number;
+  policy_names_[number] = name;
+  std::erase(dead_policies_, number);
+  return {};
+}
+
+void RuleSync::ForgetPolicy(const policy::ObjectId& id) {
+  const auto known = policies_.find(id);
+  if (known == policies_.end()) return;
+  dead_policies_.push_back(known->second);  // keeps its name until then, for the events under way
+}
+
+std::uint32_t RuleSync::PolicyId(const policy::ObjectId& id) const {
+  const auto known = policies_.find(id);
+  return known != policies_.end() ? known->second : 0;
+}
+
+std::string RuleSync::PolicyName(std::uint32_t id) const {
+  const auto known = policy_names_.find(id);
+  return known != policy_names_.end() ? known->second : std::string();
+}
+
+std::uint32_t RuleSync::RulesetOf(const policy::ServiceAccount& account) const {
+  const auto known = accounts_.find(account);
+  return known != accounts_.end() ? known->second.ruleset : 0;
+}
+
+Result<void> RuleSync::Stage(std::uint32_t generation, const policy::ServiceAccount& account, policy::RuleSet next) {
+  Account& current = accounts_[account];
+  if (current.ruleset == 0) current.ruleset = NextId();
+  if (current.rules == next) return {};
+  std::vector<std::uint32_t> group_ids;
+  if (auto done = StageGroups(generation, current, next, group_ids); !done) return done;
+  auto class_ids = WriteClasses(current, next, group_ids);
+  if (!class_ids) return std::move(class_ids).error();
+  if (auto done = StageRules(generation, current, next, *class_ids); !done) return done;
+  current.rules = std::move(next);
+  current.class_ids = *std::move(class_ids);
+  return {};
+}
+
+void RuleSync::Forget(const policy::ServiceAccount& account) {
+  const auto known = accounts_.find(account);
+  if (known == accounts_.end()) return;
+  const Account& gone = known->second;
+  for (const auto& rule : gone.rules.rules) dead_rules_.push_back(RuleKey(gone.ruleset, rule.port, rule.prefix));
+  for (const auto& [content, id] : gone.classes) dead_classes_.push_back(id);
+  for (const auto& [identity, group] : gone.groups) {
+    for (const auto& [name, policy] : group.names) dead_hosts_.push_back(HostKey(group.id, name));
+  }
+  accounts_.erase(known);
+}
+
+Result<void> RuleSync::StageGroups(std::uint32_t generation, Account& account, const policy::RuleSet& next,
+                                   std::vector<std::uint32_t>& group_ids) {
+  std::set<std::pair<std::uint16_t, std::vector<Prefix>>> wanted;
+  for (const policy::HostGroup& group : next.groups) {
+    const auto identity = std::make_pair(group.port, group.cidrs);
+    wanted.insert(identity);
+    Group& current = account.groups[identity];
+    if (current.id == 0) current.id = NextId();
+    group_ids.push_back(current.id);
+    if (auto done = StageGroup(generation, current, &group); !done) return done;
+  }
+  for (auto at = account.groups.begin(); at != account.groups.end();) {
+    if (wanted.contains(at->first)) {
+      ++at;
+      continue;
+    }
+    if (auto done = StageGroup(generation, at->second, nullptr); !done) return done;
+    at = account.groups.erase(at);
+  }
+  return {};
+}
+
+// Brings the names of one group to `next` (nullptr: none). Both are sorted, so one pass tells what differs.
+Result<void> RuleSync::StageGroup(std::uint32_t generation, Group& group, const policy::HostGroup* next) {
+  static const std::vector<policy::HostGroup::Name> kNone;
+  const auto& names = next != nullptr ? next->names : kNone;
+  auto known = group.names.begin();
+  auto wanted = names.begin();
+  while (known != group.names.end() || wanted != names.end()) {
+    if (wanted == names.end() || (known != group.names.end() && known->first < wanted->name)) {
+      if (auto done = WriteHost(generation, group.id, known->first, known->second, 0); !done) return done;
+      dead_hosts_.push_back(HostKey(group.id, known->first));
+      known = group.names.erase(known);
+      continue;
+    }
+    const std::uint32_t policy = PolicyId(wanted->policy);
+    if (known == group.names.end() || wanted->name < known->first) {
+      if (auto done = WriteHost(generation, group.id, wanted->name, 0, policy); !done) return done;
+      group.names.emplace_hint(known, wanted->name, policy);
+    } else {
+      if (known->second != policy) {
+        if (auto done = WriteHost(generation, group.id, wanted->name, known->second, policy); !done) return done;
+        known->second = policy;
+      }
+      ++known;
+    }
+    ++wanted;
+  }
+  return {};
+}
+
+host_key RuleSync::HostKey(std::uint32_t group, const std::string& name) const {
+  egress_hash hash = {};
+  egress_hash_start(&hash, kernel_.config()->hash_key);
+  for (auto at = name.rbegin(); at != name.rend(); ++at) egress_hash_add(&hash, static_cast<__u8>(*at));
+  return {.group = group, .pad = 0, .hash = egress_hash_value(&hash)};
+}
+
+Result<void> RuleSync::WriteHost(std::uint32_t generation, std::uint32_t group, const std::string& name,
+                                 std::uint32_t now, std::uint32_t next) {
+  struct host entry = {};
+  entry.generation = generation;
+  entry.now = now;
+  entry.next = next;
+  entry.length = static_cast<__u16>(name.size());
+  name.copy(entry.name, sizeof entry.name - 1);
+  return hosts_map_.Set(HostKey(group, name), entry);
+}
+
+Result<std::vector<std::uint32_t>> RuleSync::WriteClasses(Account& account, const policy::RuleSet& next,
+                                                          const std::vector<std::uint32_t>& group_ids) {
+  std::map<std::vector<std::uint32_t>, std::uint32_t> kept;
+  std::vector<std::uint32_t> ids;
+  for (const policy::RuleClass& wanted : next.classes) {
+    rule_class entry = {};
+    entry.protocols = wanted.protocols;
+    entry.tcp_unlimited = wanted.tcp_unlimited;
+    for (const auto& id : wanted.tcp_policies) entry.tcp_policies[entry.tcp_count++] = PolicyId(id);
+    if (wanted.http_policy != policy::ObjectId{}) entry.http_policy = PolicyId(wanted.http_policy);
+    for (const std::uint32_t group : wanted.groups) entry.groups[entry.group_count++] = group_ids[group];
+    const auto* words = reinterpret_cast<const std::uint32_t*>(&entry);
+    const std::vector<std::uint32_t> content(words, words + sizeof entry / sizeof *words);
+    const auto known = account.classes.find(content);
+    const std::uint32_t id = known != account.classes.end() ? known->second : NextId();
+    if (known == account.classes.end()) {
+      if (auto done = classes_map_.Set(id, entry); !done) return std::move(done).error();
+    }
+    kept[content] = id;
+    ids.push_back(id);
+  }
+  for (const auto& [content, id] : account.classes) {
+    if (!kept.contains(content)) dead_classes_.push_back(id);
+  }
+  account.classes = std::move(kept);
+  return ids;
+}
+
+Result<void> RuleSync::StageRules(std::uint32_t generation, Account& account, const policy::RuleSet& next,
+                                  const std::vector<std::uint32_t>& class_ids) {
+  const auto write = [&](const policy::PrefixRule& rule, std::uint32_t now, std::uint32_t then) {
+    return rules_map_.Set(RuleKey(account.ruleset, rule.port, rule.prefix), {generation, now, then});
+  };
+  auto known = account.rules.rules.begin();
+  auto wanted = next.rules.begin();
+  while (known != account.rules.rules.end() || wanted != next.rules.end()) {
+    if (wanted == next.rules.end() || (known != account.rules.rules.end() && Before(*known, *wanted))) {
+      const std::uint32_t inherited = ClassAt(next, class_ids, known->port, known->prefix);
+      if (auto done = write(*known, account.class_ids[known->rule_class], inherited); !done) return done;
+      dead_rules_.push_back(RuleKey(account.ruleset, known->port, known->prefix));
+      ++known;
+      continue;
+    }
+    const std::uint32_t then = class_ids[wanted->rule_class];
+    if (known == account.rules.rules.end() || Before(*wanted, *known)) {
+      const std::uint32_t now = ClassAt(account.rules, account.class_ids, wanted->port, wanted->prefix);
+      if (auto done = write(*wanted, now, then); !done) return done;
+    } else {
+      const std::uint32_t now = account.class_ids[known->rule_class];
+      if (now != then) {
+        if (auto done = write(*wanted, now, then); !done) return done;
+      }
+      ++known;
+    }
+    ++wanted;
+  }
+  return {};
+}
+
+void RuleSync::Sweep() {
+  // Failures leave an entry that no pod sees; it goes with SweepForeign() of the next agent.
+  for (const auto& key : dead_rules_) (void)rules_map_.Delete(key);
+  for (const auto& key : dead_hosts_) (void)hosts_map_.Delete(key);
+  for (const auto id : dead_classes_) (void)classes_map_.Delete(id);
+  for (const auto id : dead_policies_) {
+    (void)policies_map_.Delete(id);
+    std::erase_if(policies_, [id](const auto& entry) { return entry.second == id; });
+  }
+  dead_rules_.clear();
+  dead_hosts_.clear();
+  dead_classes_.clear();
+  dead_policies_.clear();
+}
+
+void RuleSync::SweepForeign() {
+  std::set<std::uint32_t> rulesets;
+  for (const auto& [name, account] : accounts_) rulesets.insert(account.ruleset);
+  rules_map_.ForEachKey([&](const rule_key& key) {
+    if (!rulesets.contains(ntohl(key.ruleset))) (void)rules_map_.Delete(key);
+  });
+  hosts_map_.ForEachKey([&](const host_key& key) {
+    if (key.group < first_id_) (void)hosts_map_.Delete(key);
+  });
+  classes_map_.ForEachKey([&](std::uint32_t id) {
+    if (id < first_id_) (void)classes_map_.Delete(id);
+  });
+}
+
+}  // namespace egress::datapath

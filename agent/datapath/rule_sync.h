@@ -1,0 +1,84 @@
+// RuleSync: RuleSets -> the maps rules, classes, hosts and policies.
+//
+// Stage() writes what a change adds or takes away beside what is in force (see egress.h on generations). When the
+// pods have been switched to the generation, Sweep() deletes what none of them sees any more. What Stage() writes
+// follows the difference between the two RuleSets, not their size.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "agent/base/result.h"
+#include "agent/datapath/kernel_object.h"
+#include "agent/policy/compile.h"
+
+namespace egress::datapath {
+
+class RuleSync {
+ public:
+  explicit RuleSync(const KernelObject& kernel);
+
+  // Rules of `account` from `generation` on. Policies must have been named by SetPolicy(). Where this fails, some of
+  // the change is written: the account's pods must then be switched to ruleset 0, which grants nothing.
+  Result<void> Stage(std::uint32_t generation, const policy::ServiceAccount& account, policy::RuleSet next);
+  // No pod of `account` is left: its entries go with the next Sweep().
+  void Forget(const policy::ServiceAccount& account);
+  // 0: has no rules.
+  std::uint32_t RulesetOf(const policy::ServiceAccount& account) const;
+
+  // Makes the policy known, with its limits; changes of limits are in force at once.
+  Result<void> SetPolicy(const policy::ObjectId& id, const policy::Limits& limits);
+  void ForgetPolicy(const policy::ObjectId& id);
+  // 0: unknown.
+  std::uint32_t PolicyId(const policy::ObjectId& id) const;
+  // Empty: unknown.
+  std::string PolicyName(std::uint32_t id) const;
+
+  void Sweep();
+  // After the first change of an agent: deletes what agents before it have left.
+  void SweepForeign();
+
+ private:
+  struct Group {
+    std::uint32_t id = 0;
+    std::map<std::string, std::uint32_t> names;  // -> policy id in force
+  };
+  struct Account {
+    std::uint32_t ruleset = 0;
+    policy::RuleSet rules;
+    std::map<std::pair<std::uint16_t, std::vector<Prefix>>, Group> groups;  // by (port, cidrs)
+    std::map<std::vector<std::uint32_t>, std::uint32_t> classes;            // content -> id
+    std::vector<std::uint32_t> class_ids;                                   // of rules.classes
+  };
+
+  std::uint32_t NextId();
+  Result<void> StageGroups(std::uint32_t generation, Account& account, const policy::RuleSet& next,
+                           std::vector<std::uint32_t>& group_ids);
+  Result<void> StageGroup(std::uint32_t generation, Group& group, const policy::HostGroup* next);
+  Result<std::vector<std::uint32_t>> WriteClasses(Account& account, const policy::RuleSet& next,
+                                                  const std::vector<std::uint32_t>& group_ids);
+  Result<void> StageRules(std::uint32_t generation, Account& account, const policy::RuleSet& next,
+                          const std::vector<std::uint32_t>& class_ids);
+  Result<void> WriteHost(std::uint32_t generation, std::uint32_t group, const std::string& name, std::uint32_t now,
+                         std::uint32_t next);
+  host_key HostKey(std::uint32_t group, const std::string& name) const;
+
+  const KernelObject& kernel_;
+  std::uint32_t first_id_;  // ids below are of agents before this one
+  BpfMap<rule_key, struct rule> rules_map_;
+  BpfMap<host_key, struct host> hosts_map_;
+  BpfMap<std::uint32_t, rule_class> classes_map_;
+  BpfMap<std::uint32_t, struct policy> policies_map_;
+  std::map<policy::ServiceAccount, Account> accounts_;
+  std::map<policy::ObjectId, std::uint32_t> policies_;
+  std::map<std::uint32_t, std::string> policy_names_;
+  // What the next Sweep() deletes.
+  std::vector<rule_key> dead_rules_;
+  std::vector<host_key> dead_hosts_;
+  std::vector<std::uint32_t> dead_classes_;
+  std::vector<std::uint32_t> dead_policies_;
+};
+
+}  // namespace egress::datapath
