@@ -119,8 +119,7 @@ Result<void> CheckCgroup2(const std::string& dir) {
   if (!type) return std::move(type).error().Wrap("cgroup2 folder");
   if (*type == CGROUP2_SUPER_MAGIC) return {};
   if (*type == CGROUP_SUPER_MAGIC) {
-    return Error{dir + " is on cgroup v1, which has no socket programs; name a folder of cgroup2, or " +
-                 kMountCgroup2};
+    return Error{dir + " is on cgroup v1, which has no socket programs; name a folder of cgroup2, or " + kMountCgroup2};
   }
   return Error{dir + " is not on cgroup2; " + kMountCgroup2};
 }

@@ -21,7 +21,7 @@ Result<std::uint32_t> Ethtool(const std::string& name, std::uint32_t command, st
   const Fd socket(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
   if (!socket) return ErrnoError("make a socket for ethtool");
   ethtool_value request{.cmd = command, .data = value};
-  ifreq interface{};
+  ifreq interface {};
   name.copy(interface.ifr_name, IFNAMSIZ - 1);
   interface.ifr_data = reinterpret_cast<char*>(&request);
   if (::ioctl(socket.get(), SIOCETHTOOL, &interface) != 0) return ErrnoError("ethtool " + name);
@@ -40,8 +40,9 @@ Result<GuardReport> KeepSocketsVisible(int host_ifindex) {
 
   GuardReport report;
   if ((*link)->xdp) {
-    report.fault = name + " has an XDP program: frames may arrive without their socket, or be sent on before they "
-                          "are judged; detach it";
+    report.fault = name +
+                   " has an XDP program: frames may arrive without their socket, or be sent on before they "
+                   "are judged; detach it";
   }
   const auto gro = Ethtool(name, ETHTOOL_GGRO);
   if (!gro) return gro.error();

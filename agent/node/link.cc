@@ -128,8 +128,7 @@ Result<std::vector<LinkAddress>> Addresses(NetlinkSocket& route) {
     // On a point-to-point address IFA_ADDRESS is the other end, and IFA_LOCAL ours.
     const nlattr* own = attributes[IFA_LOCAL] != nullptr ? attributes[IFA_LOCAL] : attributes[IFA_ADDRESS];
     if (own == nullptr) return;
-    addresses.push_back(
-        {static_cast<int>(header->ifa_index), ReadAddress(header->ifa_family, own), header->ifa_scope});
+    addresses.push_back({static_cast<int>(header->ifa_index), ReadAddress(header->ifa_family, own), header->ifa_scope});
   });
   return addresses;
 }

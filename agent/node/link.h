@@ -19,12 +19,12 @@ using MacAddress = std::array<std::uint8_t, 6>;
 struct Link {
   int ifindex = 0;
   std::string name;
-  std::string kind;                 // IFLA_INFO_KIND: "veth", "macvlan", ...; empty for physical devices and lo
-  int lower_ifindex = 0;            // IFLA_LINK: the peer of a veth, the device below a vlan or macvlan; 0: none
-  std::optional<int> lower_netns;   // IFLA_LINK_NETNSID: where that one is, if it is in another namespace
-  MacAddress mac{};                 // zero where the device has none of six bytes
-  std::uint32_t flags = 0;          // IFF_*
-  bool xdp = false;                 // an XDP program is attached
+  std::string kind;                // IFLA_INFO_KIND: "veth", "macvlan", ...; empty for physical devices and lo
+  int lower_ifindex = 0;           // IFLA_LINK: the peer of a veth, the device below a vlan or macvlan; 0: none
+  std::optional<int> lower_netns;  // IFLA_LINK_NETNSID: where that one is, if it is in another namespace
+  MacAddress mac{};                // zero where the device has none of six bytes
+  std::uint32_t flags = 0;         // IFF_*
+  bool xdp = false;                // an XDP program is attached
 
   bool is_loopback() const;
   bool is_up() const;

@@ -23,9 +23,7 @@ Result<std::size_t> Receive(int fd, std::vector<char>& buffer) {
   }
 }
 
-int ErrorOf(const nlmsghdr* message) {
-  return -static_cast<const nlmsgerr*>(mnl_nlmsg_get_payload(message))->error;
-}
+int ErrorOf(const nlmsghdr* message) { return -static_cast<const nlmsgerr*>(mnl_nlmsg_get_payload(message))->error; }
 
 // NLMSG_DONE carries an errno since Linux 4.x where a dump broke off.
 int ErrorOfDone(const nlmsghdr* message) {

@@ -50,8 +50,8 @@ bool SameNetns(const std::string& path, const Fd& netns) {
   struct stat at_path {};
   struct stat of_fd {};
   // The device of nsfs is one of its own, so equal numbers mean that the path leads to nsfs too.
-  return ::stat(path.c_str(), &at_path) == 0 && ::fstat(netns.get(), &of_fd) == 0 &&
-         at_path.st_dev == of_fd.st_dev && at_path.st_ino == of_fd.st_ino;
+  return ::stat(path.c_str(), &at_path) == 0 && ::fstat(netns.get(), &of_fd) == 0 && at_path.st_dev == of_fd.st_dev &&
+         at_path.st_ino == of_fd.st_ino;
 }
 
 Result<NetnsScope> NetnsScope::Enter(const Fd& netns) {

@@ -55,9 +55,7 @@ void AddOnce(std::vector<Address>& addresses, const Address& address) {
   if (std::find(addresses.begin(), addresses.end(), address) == addresses.end()) addresses.push_back(address);
 }
 
-bool IsLinkLocalV6(const Address& address) {
-  return address.bytes[0] == 0xfe && (address.bytes[1] & 0xc0) == 0x80;
-}
+bool IsLinkLocalV6(const Address& address) { return address.bytes[0] == 0xfe && (address.bytes[1] & 0xc0) == 0x80; }
 
 std::vector<Address> OwnAddresses(const Link& inside, std::span<const Address> given,
                                   const std::vector<LinkAddress>& all) {
@@ -79,8 +77,7 @@ std::vector<Address> OwnAddresses(const Link& inside, std::span<const Address> g
   return own;
 }
 
-Result<void> Describe(NetlinkSocket& node, NetlinkSocket& pod, std::span<const Address> given,
-                      PodInterface& found) {
+Result<void> Describe(NetlinkSocket& node, NetlinkSocket& pod, std::span<const Address> given, PodInterface& found) {
   auto links = Links(pod);
   if (!links) return std::move(links).error();
   std::erase_if(*links, [](const Link& link) { return !IsWayOut(link); });
@@ -145,8 +142,8 @@ Result<PodInterface> FindPodInterface(const Fd& netns, std::span<const Address> 
 
 Address LinkLocalOf(const MacAddress& mac) {
   Address address;
-  address.bytes = {0xfe, 0x80, 0, 0, 0, 0, 0, 0, static_cast<std::uint8_t>(mac[0] ^ 0x02), mac[1], mac[2], 0xff,
-                   0xfe, mac[3], mac[4], mac[5]};
+  address.bytes = {0xfe,   0x80,   0,    0,    0,      0,      0,     0, static_cast<std::uint8_t>(mac[0] ^ 0x02),
+                   mac[1], mac[2], 0xff, 0xfe, mac[3], mac[4], mac[5]};
   return address;
 }
 

@@ -14,15 +14,15 @@
 namespace egress::node {
 
 struct PodInterface {
-  std::uint64_t cookie = 0;         // of the pod's network namespace
-  int netns_id = -1;                // of the pod, as the node's namespace numbers it
-  int pod_ifindex = 0;              // 0: no interface that leads to the node
-  int host_ifindex = 0;             // node's side of the veth; also set where something else makes it unguarded
+  std::uint64_t cookie = 0;  // of the pod's network namespace
+  int netns_id = -1;         // of the pod, as the node's namespace numbers it
+  int pod_ifindex = 0;       // 0: no interface that leads to the node
+  int host_ifindex = 0;      // node's side of the veth; also set where something else makes it unguarded
   std::string host_name;
-  MacAddress mac{};                 // of the pod's side
-  std::vector<Address> addresses;   // the pod's own: given or global ones first, then link-local; no duplicates
+  MacAddress mac{};                // of the pod's side
+  std::vector<Address> addresses;  // the pod's own: given or global ones first, then link-local; no duplicates
   bool guarded = false;
-  std::string why_unguarded;        // in words, empty where guarded
+  std::string why_unguarded;  // in words, empty where guarded
 };
 
 // Looks at the namespace `netns` of a pod; the caller's own namespace is the node's. `given` are the addresses that

@@ -39,9 +39,8 @@ std::vector<std::uint16_t> Candidates(std::uint16_t first, std::uint16_t last) {
   std::vector<std::uint16_t> ports(static_cast<std::size_t>(last - first) + 1);
   std::iota(ports.begin(), ports.end(), first);
   const PortRange ephemeral = EphemeralPorts();
-  const auto middle = std::stable_partition(ports.begin(), ports.end(), [&](std::uint16_t port) {
-    return port < ephemeral.first || port > ephemeral.last;
-  });
+  const auto middle = std::stable_partition(
+      ports.begin(), ports.end(), [&](std::uint16_t port) { return port < ephemeral.first || port > ephemeral.last; });
   std::random_device random;
   const auto rotate = [&random](auto begin, auto end) {
     if (begin != end) std::rotate(begin, begin + random() % (end - begin), end);
@@ -95,8 +94,7 @@ Result<Fd> NewSocket(int family) {
 
 }  // namespace
 
-Result<Listener> ListenIn(const Fd& netns, const Address& address, std::uint16_t first_port,
-                          std::uint16_t last_port) {
+Result<Listener> ListenIn(const Fd& netns, const Address& address, std::uint16_t first_port, std::uint16_t last_port) {
   if (first_port == 0 || first_port > last_port) return Error{"no ports to listen on"};
   const auto scope = NetnsScope::Enter(netns);
   if (!scope) return scope.error();

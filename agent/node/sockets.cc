@@ -6,8 +6,9 @@
 #include <netinet/in.h>
 #include <sys/socket.h>
 
-#include <algorithm>
 #include <cstring>
+#include <map>
+#include <string>
 #include <utility>
 
 namespace egress::node {
@@ -66,7 +67,8 @@ Result<void> Dump(NetlinkSocket& diag, int family, std::vector<TcpSocket>& socke
 }
 
 // The errno of the kernel's answer, or 0.
-Result<int> Destroy(NetlinkSocket& diag, const Tuple& tuple, std::uint64_t cookie, int bound_ifindex) {
+Result<int> Destroy(NetlinkSocket& diag, const SocketId& socket, int bound_ifindex) {
+  const Tuple& tuple = socket.tuple;
   RequestBuffer buffer;
   nlmsghdr* request = buffer.Header(SOCK_DESTROY, NLM_F_ACK);
   auto* body = static_cast<inet_diag_req_v2*>(mnl_nlmsg_put_extra_header(request, sizeof(inet_diag_req_v2)));
@@ -79,11 +81,16 @@ Result<int> Destroy(NetlinkSocket& diag, const Tuple& tuple, std::uint64_t cooki
   body->id.idiag_sport = htons(tuple.local_port);
   body->id.idiag_dport = htons(tuple.remote_port);
   body->id.idiag_if = static_cast<std::uint32_t>(bound_ifindex);
-  body->id.idiag_cookie[0] = static_cast<std::uint32_t>(cookie);
-  body->id.idiag_cookie[1] = static_cast<std::uint32_t>(cookie >> 32);
+  body->id.idiag_cookie[0] = static_cast<std::uint32_t>(socket.cookie);
+  body->id.idiag_cookie[1] = static_cast<std::uint32_t>(socket.cookie >> 32);
   const auto reply = diag.Request(request);
   if (!reply) return reply.error();
   return reply->error;
+}
+
+Error DestroyError(int error) {
+  const char* hint = error == EOPNOTSUPP ? " (the kernel lacks CONFIG_INET_DIAG_DESTROY)" : "";
+  return ErrnoError("close a connection from outside" + std::string(hint), error);
 }
 
 }  // namespace
@@ -97,22 +104,39 @@ Result<std::vector<TcpSocket>> TcpSockets(NetlinkSocket& diag) {
   return sockets;
 }
 
-Result<void> DestroySocket(NetlinkSocket& diag, const Tuple& tuple, std::uint64_t socket_cookie) {
-  auto error = Destroy(diag, tuple, socket_cookie, 0);
-  if (error && *error == ENOENT) {
-    // Gone, or bound to a device: such a socket is found only where the request names it.
-    const auto sockets = TcpSockets(diag);
-    if (!sockets) return sockets.error();
-    const auto found = std::find_if(sockets->begin(), sockets->end(), [&](const TcpSocket& socket) {
-      return socket.cookie == socket_cookie && socket.tuple == tuple;
-    });
-    if (found == sockets->end()) return {};
-    error = Destroy(diag, tuple, socket_cookie, found->bound_ifindex);
+Result<void> DestroySockets(NetlinkSocket& diag, std::span<const SocketId> sockets) {
+  Result<void> result;
+  const auto keep_first = [&result](Error error) {
+    if (result.ok()) result = std::move(error);
+  };
+  std::map<std::uint64_t, const SocketId*> not_found;
+  for (const SocketId& socket : sockets) {
+    const auto error = Destroy(diag, socket, 0);
+    if (!error) return error.error();
+    if (*error == ENOENT) {
+      not_found[socket.cookie] = &socket;
+    } else if (*error != 0) {
+      keep_first(DestroyError(*error));
+    }
   }
-  if (!error) return std::move(error).error();
-  if (*error == 0 || *error == ENOENT) return {};
-  const char* hint = *error == EOPNOTSUPP ? " (the kernel lacks CONFIG_INET_DIAG_DESTROY)" : "";
-  return ErrnoError("close a connection from outside" + std::string(hint), *error);
+  if (not_found.empty()) return result;
+  // Gone, or bound to a device: such a socket is found only where the request names the device. One list for all,
+  // since it takes the kernel a walk through every socket of the machine.
+  const auto present = TcpSockets(diag);
+  if (!present) return present.error();
+  for (const TcpSocket& socket : *present) {
+    const auto found = not_found.find(socket.cookie);
+    if (found == not_found.end() || found->second->tuple != socket.tuple) continue;
+    const auto error = Destroy(diag, *found->second, socket.bound_ifindex);
+    if (!error) return error.error();
+    if (*error != 0 && *error != ENOENT) keep_first(DestroyError(*error));
+  }
+  return result;
+}
+
+Result<void> DestroySocket(NetlinkSocket& diag, const Tuple& tuple, std::uint64_t socket_cookie) {
+  const SocketId socket{tuple, socket_cookie};
+  return DestroySockets(diag, {&socket, 1});
 }
 
 }  // namespace egress::node

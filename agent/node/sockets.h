@@ -1,7 +1,9 @@
 // Sockets of a network namespace as inet_diag shows them, and closing them from outside.
 #pragma once
 
+#include <compare>
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "agent/base/address.h"
@@ -21,18 +23,25 @@ struct Tuple {
 
 struct TcpSocket {
   Tuple tuple;
-  int family = 0;               // AF_INET or AF_INET6 of the socket; addresses are mapped where it is dual-stack
-  int state = 0;                // TCP_ESTABLISHED, TCP_LISTEN, ... (netinet/tcp.h)
-  int bound_ifindex = 0;        // SO_BINDTODEVICE
-  std::uint64_t cookie = 0;     // as bpf_get_socket_cookie() gives it; 0 for TIME_WAIT and half-open ones
+  int family = 0;            // AF_INET or AF_INET6 of the socket; addresses are mapped where it is dual-stack
+  int state = 0;             // TCP_ESTABLISHED, TCP_LISTEN, ... (netinet/tcp.h)
+  int bound_ifindex = 0;     // SO_BINDTODEVICE
+  std::uint64_t cookie = 0;  // as bpf_get_socket_cookie() gives it; 0 for TIME_WAIT and half-open ones
 };
 
 // `diag` is a socket of NETLINK_SOCK_DIAG; its namespace is the one that is looked at.
 Result<std::vector<TcpSocket>> TcpSockets(NetlinkSocket& diag);
 
-// Ends a TCP connection: its program gets ECONNABORTED, the other end a RST. `socket_cookie` makes sure that it is
-// this socket and not one that got the same tuple later. A socket that is gone already is no error. Needs
-// CAP_NET_ADMIN, and a kernel with CONFIG_INET_DIAG_DESTROY (an error tells).
+// One socket: the cookie makes sure that it is this one and not another that got the same tuple later.
+struct SocketId {
+  Tuple tuple;
+  std::uint64_t cookie = 0;
+};
+
+// Ends TCP connections: their programs get ECONNABORTED, the other ends a RST. A socket that is gone already is no
+// error. All are tried, and the first error is returned. Needs CAP_NET_ADMIN, and a kernel with
+// CONFIG_INET_DIAG_DESTROY (an error tells). Many at once are cheaper than one by one.
+Result<void> DestroySockets(NetlinkSocket& diag, std::span<const SocketId> sockets);
 Result<void> DestroySocket(NetlinkSocket& diag, const Tuple& tuple, std::uint64_t socket_cookie);
 
 }  // namespace egress::node

@@ -257,6 +257,14 @@ void DirectorySource::ReadPending(Changes& changes) {
 
 void DirectorySource::Consider(const std::string& name, Changes& changes) {
   Content content = ReadManifest(dir_ + "/" + name);
+  // A writer truncates before the kernel announces it. So an empty file is believed at the second look, behind
+  // whose back the announcement would have come.
+  const bool emptied = content.kind == Content::Kind::kText && content.text.empty() && known_.contains(name);
+  if (emptied && doubtful_.insert(name).second) {
+    pending_.insert(name);
+    return;
+  }
+  doubtful_.erase(name);
   Change change{.file_name = name, .text = {}, .error = {}};
   if (content.kind == Content::Kind::kText) change.text = std::move(content.text);
   if (content.kind == Content::Kind::kError) change.error = std::move(content.text);

@@ -36,8 +36,8 @@ class DirectorySource {
   int fd() const { return epoll_.get(); }
 
   struct Change {
-    std::string file_name;            // within the directory
-    std::optional<std::string> text;  // nullopt: the file is gone, or see `error`
+    std::string file_name;             // within the directory
+    std::optional<std::string> text;   // nullopt: the file is gone, or see `error`
     std::optional<std::string> error;  // why the file cannot be read: what it held is invalid, not deleted
   };
 
@@ -63,18 +63,19 @@ class DirectorySource {
   void ReadPending(Changes& changes);
   void Consider(const std::string& name, Changes& changes);
 
-  std::string dir_;     // absolute, no trailing slash
+  std::string dir_;  // absolute, no trailing slash
   Fd inotify_;
-  Fd again_;            // eventfd: Poll() stopped before everything was read
-  Fd epoll_;            // of both
-  int watch_ = -1;      // of the directory; -1 while it is away
+  Fd again_;        // eventfd: Poll() stopped before everything was read
+  Fd epoll_;        // of both
+  int watch_ = -1;  // of the directory; -1 while it is away
   int parent_watch_ = -1;
   bool rescan_ = true;
-  bool reopen_ = false;  // something new stands at the directory's path
-  bool lost_ = false;    // the directory went away, and nobody was told yet
-  std::set<std::string> known_;    // files that were reported and not yet reported as gone
+  bool reopen_ = false;               // something new stands at the directory's path
+  bool lost_ = false;                 // the directory went away, and nobody was told yet
+  std::set<std::string> known_;       // files that were reported and not yet reported as gone
   std::set<std::string> unreadable_;  // of these, those that were reported with an error
-  std::set<std::string> pending_;  // files to look at
+  std::set<std::string> doubtful_;    // read as empty once
+  std::set<std::string> pending_;     // files to look at
 };
 
 }  // namespace egress::source

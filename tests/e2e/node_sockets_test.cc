@@ -1,7 +1,6 @@
 // Sockets inside pods: made, listed and closed from the node.
 #include <arpa/inet.h>
 #include <gtest/gtest.h>
-#include <net/if.h>
 #include <linux/netlink.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -11,6 +10,7 @@
 #include <cstring>
 #include <optional>
 #include <set>
+#include <vector>
 
 #include "agent/node/netns.h"
 #include "agent/node/pod_sockets.h"
@@ -21,8 +21,8 @@ namespace egress::node {
 namespace {
 
 struct Ends {
-  Fd client;  // in the pod
-  Fd server;  // on the node
+  Fd client;    // in the pod
+  Fd server;    // on the node
   Tuple tuple;  // of the client
   std::uint64_t cookie = 0;
 };
@@ -130,6 +130,24 @@ INSTANTIATE_TEST_SUITE_P(PodSockets, Destroy,
                                          Kind{"Mapped", AF_INET6, "::ffff:192.0.2.1", nullptr},
                                          Kind{"BoundToDevice", AF_INET, "192.0.2.1", "eth0"}),
                          [](const auto& kind) { return kind.param.name; });
+
+TEST_F(PodSockets, ManyAreDestroyedAtOnceWhateverTheyAreBoundTo) {
+  std::vector<Ends> cut;
+  for (const char* device : {static_cast<const char*>(nullptr), "eth0", "eth0"}) {
+    cut.push_back(Establish(AF_INET, "192.0.2.1", device));
+  }
+  const Ends spared = Establish(AF_INET, "192.0.2.1", "eth0");
+  std::vector<SocketId> ids = {{cut[0].tuple, 1}};  // one that is gone is in nobody's way
+  for (const Ends& ends : cut) ids.push_back({ends.tuple, ends.cookie});
+  const auto destroyed = DestroySockets(*diag_, ids);
+  ASSERT_TRUE(destroyed.ok()) << destroyed.error().message;
+  for (const Ends& ends : cut) {
+    EXPECT_EQ(ErrorOf(ends.client), ECONNABORTED);
+    EXPECT_TRUE(WaitReadable(ends.server.get()));
+    EXPECT_EQ(ErrorOf(ends.server), ECONNRESET);
+  }
+  EXPECT_EQ(ErrorOf(spared.client), EAGAIN);
+}
 
 TEST_F(PodSockets, TheListHasListenersAndConnectionsOfThePodOnly) {
   const auto listener = ListenIn(netns_, *ParseAddress("2001:db8::10"), 15000, 15100);

@@ -1,5 +1,3 @@
-#include "agent/base/event_loop.h"
-
 #include <gtest/gtest.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
@@ -10,6 +8,7 @@
 #include <thread>
 #include <vector>
 
+#include "agent/base/event_loop.h"
 #include "agent/base/fd.h"
 
 namespace egress {
@@ -39,10 +38,13 @@ class Loop : public testing::Test {
 TEST_F(Loop, CallsBackWhenAnFdIsReadable) {
   const Fd fd = ReadyFd();
   std::uint32_t seen = 0;
-  ASSERT_TRUE(loop_.Watch(fd.get(), EPOLLIN, [&](std::uint32_t events) {
-    seen = events;
-    loop_.Stop();
-  }).ok());
+  ASSERT_TRUE(loop_
+                  .Watch(fd.get(), EPOLLIN,
+                         [&](std::uint32_t events) {
+                           seen = events;
+                           loop_.Stop();
+                         })
+                  .ok());
   RunWithDeadline();
   EXPECT_EQ(seen, std::uint32_t{EPOLLIN});
 }
@@ -63,10 +65,13 @@ TEST_F(Loop, WatchingAFileThatCannotBePolledIsAnError) {
 TEST_F(Loop, ModifyChangesWhatIsWaitedFor) {
   const Fd fd = ReadyFd();
   std::uint32_t seen = 0;
-  ASSERT_TRUE(loop_.Watch(fd.get(), 0, [&](std::uint32_t events) {
-    seen = events;
-    loop_.Stop();
-  }).ok());
+  ASSERT_TRUE(loop_
+                  .Watch(fd.get(), 0,
+                         [&](std::uint32_t events) {
+                           seen = events;
+                           loop_.Stop();
+                         })
+                  .ok());
   loop_.After(milliseconds(1), [&] { EXPECT_TRUE(loop_.Modify(fd.get(), EPOLLOUT).ok()); });
   RunWithDeadline();
   EXPECT_EQ(seen, std::uint32_t{EPOLLOUT});
@@ -76,10 +81,13 @@ TEST_F(Loop, ACallbackMayUnwatchItself) {
   const Fd fd = ReadyFd();
   const std::string owned(1000, 'x');  // freed with the callback: a sanitizer sees a use after it
   int calls = 0;
-  ASSERT_TRUE(loop_.Watch(fd.get(), EPOLLIN, [&, owned](std::uint32_t) {
-    loop_.Unwatch(fd.get());
-    calls += static_cast<int>(owned.size() / 1000);
-  }).ok());
+  ASSERT_TRUE(loop_
+                  .Watch(fd.get(), EPOLLIN,
+                         [&, owned](std::uint32_t) {
+                           loop_.Unwatch(fd.get());
+                           calls += static_cast<int>(owned.size() / 1000);
+                         })
+                  .ok());
   loop_.After(milliseconds(5), [&] { loop_.Stop(); });
   RunWithDeadline();
   EXPECT_EQ(calls, 1);
@@ -92,15 +100,18 @@ TEST_F(Loop, AnEventOfAClosedFdDoesNotReachTheOneThatGotItsNumber) {
   bool third_called = false;
   const Fd quiet(::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC));
   for (int i = 0; i < 2; ++i) {
-    ASSERT_TRUE(loop_.Watch(fds[i].get(), EPOLLIN, [&, i](std::uint32_t) {
-      ++calls;
-      const int other = fds[1 - i].get();
-      loop_.Unwatch(fds[i].get());
-      loop_.Unwatch(other);
-      ASSERT_EQ(::dup2(quiet.get(), other), other);
-      ASSERT_TRUE(loop_.Watch(other, EPOLLIN, [&](std::uint32_t) { third_called = true; }).ok());
-      loop_.After(milliseconds(5), [&] { loop_.Stop(); });
-    }).ok());
+    ASSERT_TRUE(loop_
+                    .Watch(fds[i].get(), EPOLLIN,
+                           [&, i](std::uint32_t) {
+                             ++calls;
+                             const int other = fds[1 - i].get();
+                             loop_.Unwatch(fds[i].get());
+                             loop_.Unwatch(other);
+                             ASSERT_EQ(::dup2(quiet.get(), other), other);
+                             ASSERT_TRUE(loop_.Watch(other, EPOLLIN, [&](std::uint32_t) { third_called = true; }).ok());
+                             loop_.After(milliseconds(5), [&] { loop_.Stop(); });
+                           })
+                    .ok());
   }
   RunWithDeadline();
   EXPECT_EQ(calls, 1);

@@ -1,11 +1,11 @@
-#include "agent/node/cgroup.h"
-
 #include <gtest/gtest.h>
 
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <string>
+
+#include "agent/node/cgroup.h"
 
 namespace egress::node {
 namespace {

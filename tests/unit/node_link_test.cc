@@ -1,5 +1,3 @@
-#include "agent/node/link.h"
-
 #include <gtest/gtest.h>
 #include <linux/if_link.h>
 #include <linux/rtnetlink.h>
@@ -7,6 +5,7 @@
 
 #include <array>
 
+#include "agent/node/link.h"
 #include "agent/node/pod_interface.h"
 
 namespace egress::node {

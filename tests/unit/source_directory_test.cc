@@ -1,5 +1,3 @@
-#include "agent/source/directory.h"
-
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <poll.h>
@@ -11,6 +9,8 @@
 #include <map>
 #include <string>
 #include <thread>
+
+#include "agent/source/directory.h"
 
 namespace egress::source {
 namespace {
@@ -117,6 +117,15 @@ TEST_F(Directory, AFileThatIsWrittenAgainBeforeItWasReadIsReadWhenTheLastWriterC
   writer << "ond" << std::flush;
   writer.close();
   EXPECT_EQ(Poll(), "a.yaml=second");
+}
+
+TEST_F(Directory, AFileThatIsEmptiedIsSaidToBeEmpty) {
+  Write(dir_ / "a.yaml", "1");
+  Open();
+  Poll();
+  Write(dir_ / "a.yaml", "");
+  EXPECT_EQ(Poll(), "a.yaml=");
+  EXPECT_FALSE(Readable());
 }
 
 TEST_F(Directory, RenamingIntoPlaceReplaces) {
