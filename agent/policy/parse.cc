@@ -125,6 +125,8 @@ class Parser {
       report.Warning(field->line, "kind", "is none of the kinds that egress policy is made of; it is ignored");
     }
     Append(report.Take());
+    // A manifest that was cut off in the middle of its kind looks like this, too.
+    if (id.name.empty()) parsed_.unidentified = true;
   }
 
   void Append(std::vector<Finding> findings) {
@@ -154,7 +156,7 @@ Parsed Parse(const std::string& file, std::string_view text, const Settings& set
 }
 
 std::vector<Prefix> ParsePrefixes(const Node& list, const std::string& path, Report* report,
-                                  std::vector<int>* lines) {
+                                  std::vector<Egress::Place>* places) {
   std::vector<Prefix> prefixes;
   std::set<Prefix> seen;
   for (std::size_t i = 0; i < list.children.size(); ++i) {
@@ -174,7 +176,7 @@ std::vector<Prefix> ParsePrefixes(const Node& list, const std::string& path, Rep
       report->Warning(item.line, ItemPath(path, i), "stands in the list before: " + prefix->ToString());
     } else {
       prefixes.push_back(*prefix);
-      if (lines != nullptr) lines->push_back(item.line);
+      if (places != nullptr) places->push_back({static_cast<int>(i), item.line});
     }
   }
   return prefixes;

@@ -31,8 +31,8 @@ void ParseNamespace(const Node& root, Namespace* ns, Report* report);
 void ParsePod(const Node& root, Pod* pod, Report* report);
 
 // A list of CIDRs; reports what is none, says the CIDR that was probably meant, and warns of what stands twice.
-// `lines`, where given, gets the line of each.
+// `places`, where given, gets the place of each.
 std::vector<Prefix> ParsePrefixes(const Node& list, const std::string& path, Report* report,
-                                  std::vector<int>* lines = nullptr);
+                                  std::vector<Egress::Place>* places = nullptr);
 
 }  // namespace egress::policy

@@ -137,12 +137,12 @@ class Reader {
   }
 
   void ReadPrefixes(const Node& list) {
-    std::vector<int> lines;
-    egress_.cidrs = ParsePrefixes(list, "spec.ipAddresses", &report_, &lines);
+    std::vector<Egress::Place> places;
+    egress_.cidrs = ParsePrefixes(list, "spec.ipAddresses", &report_, &places);
     for (std::size_t i = 0; i < egress_.cidrs.size(); ++i) {
       for (const Prefix& mesh : settings_.mesh_cidrs) {
         if (!mesh.Contains(egress_.cidrs[i])) continue;
-        report_.Warning(lines[i], "spec.ipAddresses",
+        report_.Warning(places[i].line, ItemPath("spec.ipAddresses", places[i].index),
                         egress_.cidrs[i].ToString() + " is inside meshCIDRs (" + mesh.ToString() +
                             "), where egress policy does not apply; remove it");
         break;
