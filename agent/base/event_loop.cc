@@ -145,7 +145,7 @@ void EventLoop::Stop() { impl_->stopped = true; }
 int EventLoop::Impl::TimeoutMs() const {
   if (timers.empty()) return -1;
   const auto left = std::chrono::ceil<std::chrono::milliseconds>(timers.begin()->first.first - Clock::now());
-  return static_cast<int>(std::clamp<std::int64_t>(left.count(), 0, 60 * 60 * 1000));
+  return static_cast<int>(std::clamp<std::int64_t>(left.count(), 0, std::int64_t{60} * 60 * 1000));
 }
 
 void EventLoop::Impl::RunTimers() {

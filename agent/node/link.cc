@@ -134,7 +134,7 @@ Result<std::vector<LinkAddress>> Addresses(NetlinkSocket& route) {
 }
 
 Result<int> NetnsId(NetlinkSocket& route, const Fd& netns) {
-  const auto known = LookUpNetnsId(route, netns);
+  auto known = LookUpNetnsId(route, netns);
   if (!known || *known != NETNSA_NSID_NOT_ASSIGNED) return known;
   RequestBuffer buffer;
   nlmsghdr* request = buffer.Header(RTM_NEWNSID, NLM_F_ACK);
@@ -147,7 +147,7 @@ Result<int> NetnsId(NetlinkSocket& route, const Fd& netns) {
   if (made->error != 0 && made->error != EEXIST) {
     return ErrnoError("give an id to a network namespace (needs CAP_NET_ADMIN)", made->error);
   }
-  const auto id = LookUpNetnsId(route, netns);
+  auto id = LookUpNetnsId(route, netns);
   if (id && *id == NETNSA_NSID_NOT_ASSIGNED) return Error{"the kernel gave no id to a network namespace"};
   return id;
 }
