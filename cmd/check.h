@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "agent/base/result.h"
+#include "agent/policy/model.h"
 
 namespace egress::check {
 
@@ -16,14 +17,20 @@ struct Unit {
   std::string text;
 };
 
-// A folder stands for the *.yaml, *.yml and *.json in it, as with --manifests; sorted by name. Fails where something
-// cannot be read.
-Result<std::vector<Unit>> ReadUnits(const std::vector<std::string>& paths);
 Result<Unit> ReadUnit(const std::string& path);
 
-// Writes a line for each finding, "FILE:LINE: error|warning: KIND NS/NAME: FIELD: MESSAGE", sorted by place. Without
-// a configuration its defaults hold; one with errors is reported, and the manifests are checked under the defaults.
-// Returns the exit status: 0 without errors (warnings change nothing), 1 with.
-int Check(const std::optional<Unit>& config, const std::vector<Unit>& manifests, std::ostream& out);
+// A folder stands for the *.yaml, *.yml and *.json in it that are not hidden, as with --manifests. Fails where
+// something cannot be read, and where a path is neither file nor folder.
+Result<std::vector<Unit>> ReadUnits(const std::vector<std::string>& paths);
+
+// Everything that is wrong, sorted by place. Without a configuration its defaults hold; where it has errors they are
+// told, and the manifests are judged under the defaults.
+std::vector<policy::Finding> FindProblems(const std::optional<Unit>& config, const std::vector<Unit>& manifests);
+
+// A line for each: "FILE:LINE: error|warning: KIND NS/NAME: FIELD: MESSAGE".
+void WriteFindings(std::ostream& out, const std::vector<policy::Finding>& findings);
+
+// 1 if there are errors, else 0.
+int ExitStatus(const std::vector<policy::Finding>& findings);
 
 }  // namespace egress::check

@@ -32,7 +32,7 @@ struct EventsArguments {
 int EventsCommand(const Options& options, const EventsArguments& arguments);
 
 // `config` empty: the default configuration.
-int ValidateCommand(const std::string& config, const std::vector<std::string>& files);
+int ValidateCommand(const Options& options, const std::string& config, const std::vector<std::string>& files);
 
 int VersionCommand(const Options& options);
 

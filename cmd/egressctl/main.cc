@@ -63,7 +63,7 @@ void AddCommands(CLI::App& app, CommandLine& line) {
   validate->add_option("--config", line.config, "The agent's configuration")->type_name("FILE");
   validate->add_option("files", line.files, "Manifests: files, or folders of them")->required()->type_name("FILE");
   validate->callback([&line] {
-    line.run = [&line] { return egress::ctl::ValidateCommand(line.config, line.files); };
+    line.run = [&line] { return ValidateCommand(line.options, line.config, line.files); };
   });
   app.add_subcommand("version", "The version of egressctl")->callback([&line] {
     line.run = [&line] { return VersionCommand(line.options); };

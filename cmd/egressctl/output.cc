@@ -58,7 +58,7 @@ std::string Table(const std::vector<std::string>& header, const std::vector<std:
   for (auto& line : lines) {
     line.resize(header.size());
     for (std::size_t i = 0; i < line.size(); ++i) {
-      if (line[i].empty()) line[i] = "-";
+      if (line[i].empty()) line[i].push_back('-');
       widths[i] = std::max(widths[i], line[i].size());
     }
   }

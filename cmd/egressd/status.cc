@@ -8,16 +8,6 @@ using nlohmann::json;
 
 namespace {
 
-json FindingToJson(const policy::Finding& finding) {
-  return {{"severity", finding.severity == policy::Severity::kError ? "error" : "warning"},
-          {"file", finding.location.file},
-          {"line", finding.location.line},
-          {"kind", finding.kind},
-          {"object", finding.object.ToString()},
-          {"field", finding.field},
-          {"message", finding.message}};
-}
-
 policy::ObjectId ObjectIdFromText(const std::string& text) {
   const auto slash = text.find('/');
   if (slash == std::string::npos) return {"", text};
@@ -60,6 +50,16 @@ std::optional<Error> Guarded(Fill fill) {
 }
 
 }  // namespace
+
+json FindingToJson(const policy::Finding& finding) {
+  return {{"severity", finding.severity == policy::Severity::kError ? "error" : "warning"},
+          {"file", finding.location.file},
+          {"line", finding.location.line},
+          {"kind", finding.kind},
+          {"object", finding.object.ToString()},
+          {"field", finding.field},
+          {"message", finding.message}};
+}
 
 json AgentStatus::ToJson() const {
   json result = {{"version", version},

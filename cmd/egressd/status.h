@@ -13,6 +13,9 @@
 
 namespace egress::report {
 
+// {severity: "error"|"warning", file, line, kind, object, field, message}
+nlohmann::json FindingToJson(const policy::Finding& finding);
+
 // A program of the kernel and where it is attached: {"connect4", "/sys/fs/cgroup"}, {"boundary out", "veth1a2b"}.
 struct AttachedProgram {
   std::string program;

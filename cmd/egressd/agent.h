@@ -1,0 +1,92 @@
+// Agent: ties the source of objects, the pods of the node, what is in force, the proxy, and the reports together.
+// One thread, one event loop.
+#pragma once
+
+#include <chrono>
+#include <deque>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "agent/datapath/readers.h"
+#include "agent/source/directory.h"
+#include "cmd/egressd/control.h"
+#include "cmd/egressd/enforcer.h"
+#include "cmd/egressd/event_log.h"
+#include "cmd/egressd/metrics.h"
+#include "cmd/egressd/node_pods.h"
+#include "cmd/egressd/options.h"
+#include "cmd/egressd/pages.h"
+#include "cmd/egressd/proxy_process.h"
+
+namespace egress::agent {
+
+class Agent {
+ public:
+  // Reads every source once, brings all of it into force, and serves the pages. An error tells what to do.
+  static Result<std::unique_ptr<Agent>> Start(EventLoop& loop, const Options& options);
+  ~Agent();
+
+  // What is in force stays; the proxy drains.
+  void Stop();
+
+ private:
+  Agent(EventLoop& loop, const Options& options);
+  Result<void> Open();
+  Result<std::vector<std::string>> Cgroups() const;
+  Result<void> TakeRunFolder();
+  Result<void> ReadSourceFirst();
+  void RememberMeshConfigUnits();
+  Result<void> ApplyFirst();
+  void KeepLeftovers();
+  Result<void> Serve();
+
+  void OnSource();
+  void TakeUnits(const std::vector<source::DirectorySource::Change>& changes);
+  void OnPodPresent(const NodePod& pod);
+  void OnPodGone(const NodePod& pod, bool over);
+  void ApplyPending();
+  void Revoke();
+  void RevokeSoon();
+  void Periodic();
+  void OnKernelEvent(const event& event);
+  void OnProxyEvents(const nlohmann::json& message);
+  void OnProxyRequests(const nlohmann::json& counts);
+  void Problem(const std::string& text);
+  void LogFindings();
+  std::optional<std::string> NotReady() const;
+  report::AgentStatus Status() const;
+  std::vector<report::PodStatus> PodStatuses() const;
+  std::vector<report::ConnectionCount> ConnectionCounts() const;
+
+  EventLoop& loop_;
+  Options options_;
+  policy::Store store_;
+  report::EventLog events_;
+  report::Metrics metrics_;
+  Fd run_lock_;
+  std::string state_file_;
+  std::unique_ptr<source::DirectorySource> directory_;
+  std::unique_ptr<Enforcer> enforcer_;
+  std::unique_ptr<ProxyProcess> proxy_;
+  std::unique_ptr<NodePods> pods_;
+  std::unique_ptr<datapath::EventReader> event_reader_;
+  std::optional<datapath::Revoker> revoker_;
+  std::optional<report::Control> control_;
+  std::optional<report::Pages> pages_;
+
+  Change pending_;
+  bool in_force_ = false;   // the first change is applied
+  bool ready_once_ = false;
+  EventLoop::TimerId revoke_timer_ = 0;
+  std::uint64_t events_lost_ = 0;
+  std::deque<std::string> problems_;  // the last ones
+  std::map<std::uint64_t, policy::ObjectId> pod_names_;  // also of pods that just went, for events under way
+  std::vector<policy::Finding> logged_findings_;
+  std::chrono::system_clock::time_point started_ = std::chrono::system_clock::now();
+};
+
+// --uninstall.
+Result<void> Uninstall(const Options& options);
+
+}  // namespace egress::agent

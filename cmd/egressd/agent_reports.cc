@@ -1,0 +1,216 @@
+// What the agent tells of itself: events, counters, status.
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+#include <ctime>
+
+#include "agent/policy/decide.h"
+#include "cmd/egressd/agent.h"
+
+namespace egress::agent {
+namespace {
+
+constexpr std::size_t kMaxProblems = 50;
+
+Address AddressOf(const __u8* bytes) {
+  Address address;
+  std::copy(bytes, bytes + 16, address.bytes.begin());
+  return address;
+}
+
+const char* ProtocolLabel(std::uint8_t protocol) {
+  switch (protocol) {
+    case EGRESS_TCP: return "tcp";
+    case EGRESS_HTTPS: return "https";
+    case EGRESS_HTTP: return "http";
+    case EGRESS_UDP: return "udp";
+    case EGRESS_ICMP: return "icmp";
+    default: return "other";
+  }
+}
+
+const char* VerdictName(std::uint8_t verdict) {
+  return verdict == EGRESS_ALLOW ? "allow" : verdict == EGRESS_AUDIT ? "audit" : "deny";
+}
+
+const char* HookName(std::uint8_t hook) {
+  switch (hook) {
+    case EGRESS_HOOK_CONNECT: return "connect";
+    case EGRESS_HOOK_SEND: return "send";
+    case EGRESS_HOOK_BOUNDARY: return "boundary";
+    default: return "change";
+  }
+}
+
+// The kernel counts since boot, people since 1970.
+std::chrono::system_clock::time_point WallTime(std::uint64_t boot_ns) {
+  timespec now = {};
+  ::clock_gettime(CLOCK_BOOTTIME, &now);
+  const std::int64_t age =
+      static_cast<std::int64_t>(now.tv_sec) * 1000000000 + now.tv_nsec - static_cast<std::int64_t>(boot_ns);
+  return std::chrono::system_clock::now() -
+         std::chrono::duration_cast<std::chrono::system_clock::duration>(std::chrono::nanoseconds(age));
+}
+
+}  // namespace
+
+void Agent::Periodic() {
+  const std::uint64_t lost = datapath::ReadEventsLost(enforcer_->kernel());
+  if (lost > events_lost_) metrics_.CountEventsLost(lost - events_lost_);
+  events_lost_ = lost;
+  const auto count = store_.EgressCount();
+  metrics_.SetPolicies(count.valid, count.invalid);
+  int governed = 0, ungoverned = 0;
+  for (const auto& view : store_.Pods()) (view.governed ? governed : ungoverned)++;
+  metrics_.SetPods(governed, ungoverned);
+}
+
+void Agent::OnKernelEvent(const event& one) {
+  report::Event event;
+  event.time = WallTime(one.time_ns);
+  const auto pod = pod_names_.find(one.cookie);
+  if (pod != pod_names_.end()) event.pod = pod->second.ToString();
+  event.verdict = VerdictName(one.verdict);
+  event.reason = policy::ReasonName(static_cast<egress_reason>(one.reason));
+  event.protocol = ProtocolLabel(one.protocol);
+  const Address none;
+  const Address source = AddressOf(one.source);
+  if (source != none) event.source = source.ToString();
+  event.destination = AddressOf(one.destination).ToString();
+  event.port = ntohs(one.port);
+  event.sni.assign(one.sni, ::strnlen(one.sni, sizeof one.sni));
+  if (one.policy != 0) event.policy = enforcer_->rules().PolicyName(one.policy);
+  event.hook = HookName(one.hook);
+  events_.Add(std::move(event));
+}
+
+void Agent::OnProxyEvents(const nlohmann::json& message) {
+  const auto lost = message.value("lost", std::uint64_t{0});
+  if (lost > 0) metrics_.CountEventsLost(lost);
+  for (const auto& one : message.value("events", nlohmann::json::array())) {
+    report::Event event;
+    event.time = std::chrono::system_clock::now();
+    const auto slot = one.value("slot", 0U);
+    for (const auto& [cookie, pod] : pods_->present()) {
+      if (enforcer_->pods().SlotOf(cookie) == slot) event.pod = pod.object->id.ToString();
+    }
+    event.verdict = one.value("verdict", "");
+    event.reason = one.value("reason", "");
+    event.protocol = "http";
+    event.source = one.value("source", "");
+    event.destination = one.value("destination", "");
+    event.port = one.value("port", 0);
+    event.host = one.value("host", "");
+    event.method = one.value("method", "");
+    event.path = one.value("path", "");
+    event.policy = one.value("policy", "");
+    event.hook = "proxy";
+    events_.Add(std::move(event));
+  }
+}
+
+void Agent::OnProxyRequests(const nlohmann::json& counts) {
+  for (const auto& one : counts) {
+    const auto slot = one.value("slot", 0U);
+    for (const auto& [cookie, pod] : pods_->present()) {
+      if (enforcer_->pods().SlotOf(cookie) != slot) continue;
+      metrics_.CountHttpRequests(pod.object->service_account, one.value("code", 0), one.value("verdict", ""),
+                                 one.value("count", std::uint64_t{0}));
+    }
+  }
+}
+
+void Agent::Problem(const std::string& text) {
+  spdlog::error("{}", text);
+  problems_.push_back(text);
+  if (problems_.size() > kMaxProblems) problems_.pop_front();
+}
+
+void Agent::LogFindings() {
+  auto findings = store_.Findings();
+  for (const auto& finding : findings) {
+    if (std::binary_search(logged_findings_.begin(), logged_findings_.end(), finding)) continue;
+    spdlog::log(finding.severity == policy::Severity::kError ? spdlog::level::err : spdlog::level::warn, "{}",
+                finding.ToString());
+  }
+  std::sort(findings.begin(), findings.end());
+  logged_findings_ = std::move(findings);
+}
+
+report::AgentStatus Agent::Status() const {
+  report::AgentStatus status;
+  status.version = EGRESS_VERSION;
+  status.source = "manifests in " + options_.manifests;
+  status.ready = !NotReady();
+  status.started = report::FormatTime(started_);
+  for (const auto& view : store_.Pods()) (view.governed ? status.pods_governed : status.pods_ungoverned)++;
+  const auto count = store_.EgressCount();
+  status.policies_valid = count.valid;
+  status.policies_invalid = count.invalid;
+  status.findings = store_.Findings();
+  for (const auto& [program, where] : enforcer_->attachments().List()) status.programs.push_back({program, where});
+  status.features["boundary"] = enforcer_->attachments().uses_tcx() ? "tcx" : "clsact (the kernel has no tcx)";
+  status.proxy = proxy_->Status();
+  status.problems.assign(problems_.begin(), problems_.end());
+  for (const auto& [id, why] : pods_->waiting()) status.warnings.push_back(id.ToString() + " is waited for: " + why);
+  status.enforcement = options_.config.enforcement;
+  status.generation = enforcer_->generation();
+  for (const auto& use : datapath::ReadMapUse(enforcer_->kernel())) {
+    status.maps.push_back({use.name, use.entries, use.capacity});
+  }
+  return status;
+}
+
+std::vector<report::PodStatus> Agent::PodStatuses() const {
+  std::map<policy::ObjectId, const NodePod*> present;
+  for (const auto& [cookie, pod] : pods_->present()) present[pod.object->id] = &pod;
+  std::vector<report::PodStatus> list;
+  const auto add = [&](const policy::Pod& object, bool governed, const std::string& why, const NodePod* pod) {
+    report::PodStatus status;
+    status.pod = object.id.ToString();
+    status.governed = governed;
+    status.why = why;
+    status.service_account = object.service_account.ToString();
+    status.netns = object.netns_path;
+    status.cgroup = object.cgroup_path;
+    for (const auto& address : pod != nullptr ? pod->interface.addresses : object.addresses) {
+      status.addresses.push_back(address.ToString());
+    }
+    if (pod != nullptr) {
+      status.interface = pod->interface.host_name;
+      status.state = pod->interface.guarded ? "guarded" : "unguarded";
+      status.note = pod->object_gone ? "its object is gone, its namespace is not" : pod->interface.why_unguarded;
+    } else if (governed) {
+      status.state = "waiting";
+      const auto waits = pods_->waiting().find(object.id);
+      if (waits != pods_->waiting().end()) status.note = waits->second;
+    }
+    status.policies = static_cast<int>(enforcer_->PolicyCount(object.service_account));
+    list.push_back(std::move(status));
+  };
+  for (const auto& view : store_.Pods()) {
+    if (!view.pod) continue;
+    const auto pod = present.find(view.pod->id);
+    add(*view.pod, view.governed, view.why, pod != present.end() ? pod->second : nullptr);
+    if (pod != present.end()) present.erase(pod);
+  }
+  for (const auto& [id, pod] : present) add(*pod->object, true, "", pod);
+  return list;
+}
+
+std::vector<report::ConnectionCount> Agent::ConnectionCounts() const {
+  std::map<std::uint32_t, std::pair<std::uint64_t, policy::ServiceAccount>> slots;
+  for (const auto& [cookie, pod] : pods_->present()) {
+    if (const auto slot = enforcer_->pods().SlotOf(cookie)) slots[*slot] = {cookie, pod.object->service_account};
+  }
+  std::vector<report::ConnectionCount> counts;
+  for (const auto& [key, total] : datapath::ReadStats(enforcer_->kernel())) {
+    const auto slot = slots.find(key.slot);
+    if (slot == slots.end()) continue;
+    counts.push_back({slot->second.first, slot->second.second, static_cast<egress_protocol>(key.protocol),
+                      static_cast<egress_verdict>(key.verdict), static_cast<egress_reason>(key.reason), total});
+  }
+  return counts;
+}
+
+}  // namespace egress::agent

@@ -1,0 +1,192 @@
+#include "cmd/egressd/enforcer.h"
+
+#include <algorithm>
+#include <set>
+
+#include "agent/policy/compile.h"
+
+namespace egress::agent {
+
+Result<std::unique_ptr<Enforcer>> Enforcer::Open(const std::string& bpffs, std::vector<std::string> cgroups) {
+  auto kernel = datapath::KernelObject::Load(bpffs);
+  if (!kernel) return std::move(kernel).error();
+  return std::unique_ptr<Enforcer>(new Enforcer(*std::move(kernel), std::move(cgroups)));
+}
+
+Enforcer::Enforcer(std::unique_ptr<datapath::KernelObject> kernel, std::vector<std::string> cgroups)
+    : kernel_(std::move(kernel)),
+      cgroups_(std::move(cgroups)),
+      rules_(*kernel_),
+      documents_(*kernel_),
+      networks_(*kernel_),
+      pods_(*kernel_),
+      attachments_(*kernel_) {}
+
+std::size_t Enforcer::PolicyCount(const policy::ServiceAccount& account) const {
+  const auto known = accounts_.find(account);
+  return known != accounts_.end() ? known->second.policies.size() : 0;
+}
+
+Result<std::vector<std::string>> Enforcer::Apply(const Change& change, const BeforeSwitch& before_switch) {
+  std::vector<std::string> problems;
+  rules_.Sweep();
+  documents_.Sweep();
+  networks_.Sweep();
+  next_ = kernel_->config()->generation + 1;
+  if (change.network) StageNetwork(*change.network, problems);
+  const Documents documents = StageAccounts(change, problems);
+  SetPods(change, problems);
+  if (first_) {
+    if (auto done = AttachFirst(); !done) return std::move(done).error();
+  }
+  for (const GuardedPod& pod : change.pods) {
+    if (pod.spec.host_ifindex == 0) continue;
+    if (auto done = attachments_.Guard(pod.spec.host_ifindex, pod.host_name); !done) {
+      guarded_[pod.spec.cookie].unguarded = true;
+      problems.push_back(pod.spec.name.ToString() + ": " + done.error().message);
+    }
+  }
+  before_switch(next_, documents);
+  SwitchPods(change);
+  __atomic_store_n(&kernel_->config()->generation, next_, __ATOMIC_SEQ_CST);
+  RemovePods(change);
+  if (first_) {
+    if (auto done = kernel_->Publish(); !done) return std::move(done).error();
+    attachments_.SweepForeign();
+    rules_.SweepForeign();
+    documents_.SweepForeign();
+    first_ = false;
+  }
+  return problems;
+}
+
+void Enforcer::StageNetwork(const policy::NetworkPolicy& network, std::vector<std::string>& problems) {
+  network_ = network;
+  const auto done = networks_.Stage(next_, network);
+  network_failed_ = !done;
+  if (!done) problems.push_back("exclusion lists: " + done.error().message + "; all pods reach the mesh only");
+}
+
+Enforcer::Documents Enforcer::StageAccounts(const Change& change, std::vector<std::string>& problems) {
+  std::set<policy::ObjectId> touched;
+  for (const auto& [id, policies] : change.accounts) {
+    for (const auto& policy : accounts_[id].policies) {
+      touched.insert(policy->id);
+      --listed_[policy->id];
+    }
+    for (const auto& policy : policies) {
+      touched.insert(policy->id);
+      ++listed_[policy->id];
+    }
+    StageAccount(id, policies, problems);
+  }
+  std::map<policy::ObjectId, policy::PolicyPtr> now;
+  for (const auto& [id, policies] : change.accounts) {
+    for (const auto& policy : policies) now[policy->id] = policy;
+  }
+  Documents documents;
+  for (const policy::ObjectId& id : touched) {
+    const auto listed = listed_.find(id);
+    const bool gone = listed == listed_.end() || listed->second == 0;
+    const policy::PolicyPtr before = documents_.Current(id);
+    policy::PolicyPtr then = gone ? nullptr : now.contains(id) ? now[id] : before;
+    if (before == then || (before && then && *before == *then)) continue;
+    if (auto done = documents_.Stage(next_, id, then); !done) {
+      problems.push_back(id.ToString() + ": " + done.error().message);
+    }
+    if (gone) {
+      rules_.ForgetPolicy(id);
+      listed_.erase(id);
+    }
+    documents.emplace_back(id, std::move(then));
+  }
+  return documents;
+}
+
+void Enforcer::StageAccount(const policy::ServiceAccount& id, const std::vector<policy::PolicyPtr>& policies,
+                            std::vector<std::string>& problems) {
+  Account& account = accounts_[id];
+  // Both lists are sorted by id; what is the very same object needs no second look.
+  auto before = account.policies.begin();
+  Result<void> done;
+  for (const auto& policy : policies) {
+    while (before != account.policies.end() && (*before)->id < policy->id) ++before;
+    if (before != account.policies.end() && *before == policy && rules_.PolicyId(policy->id) != 0) continue;
+    if (done = rules_.SetPolicy(policy->id, policy->limits); !done) break;
+  }
+  if (done) done = rules_.Stage(next_, id, policy::Compile(policies));
+  account.policies = policies;
+  account.failed = !done;
+  if (!done) {
+    problems.push_back("rules of ServiceAccount " + id.ToString() + ": " + done.error().message +
+                       "; its pods reach the mesh only");
+  }
+}
+
+void Enforcer::SetPods(const Change& change, std::vector<std::string>& problems) {
+  for (const GuardedPod& pod : change.pods) {
+    const auto known = guarded_.find(pod.spec.cookie);
+    const bool moved = known != guarded_.end() && known->second.spec.service_account != pod.spec.service_account;
+    if (known == guarded_.end() || moved) ++accounts_[pod.spec.service_account].pods;
+    if (moved) --accounts_[known->second.spec.service_account].pods;
+    if (known != guarded_.end() && known->second.spec.host_ifindex != 0 &&
+        known->second.spec.host_ifindex != pod.spec.host_ifindex) {
+      attachments_.Unguard(known->second.spec.host_ifindex);
+    }
+    guarded_[pod.spec.cookie] = pod;
+    if (auto done = pods_.Set(pod.spec, next_, ModeOf(pod)); !done) {
+      problems.push_back(pod.spec.name.ToString() + ": " + done.error().message);
+    }
+  }
+}
+
+void Enforcer::RemovePods(const Change& change) {
+  for (const std::uint64_t cookie : change.pods_gone) {
+    const auto known = guarded_.find(cookie);
+    if (known == guarded_.end()) {
+      pods_.Remove(cookie);
+      continue;
+    }
+    if (known->second.spec.host_ifindex != 0) attachments_.Unguard(known->second.spec.host_ifindex);
+    pods_.Remove(cookie);
+    const policy::ServiceAccount account = known->second.spec.service_account;
+    guarded_.erase(known);
+    Account& left = accounts_[account];
+    if (--left.pods > 0) continue;
+    for (const auto& policy : left.policies) {
+      if (--listed_[policy->id] > 0) continue;
+      listed_.erase(policy->id);
+      (void)documents_.Stage(next_ + 1, policy->id, nullptr);
+      rules_.ForgetPolicy(policy->id);
+    }
+    rules_.Forget(account);
+    accounts_.erase(account);
+  }
+}
+
+Result<void> Enforcer::AttachFirst() { return attachments_.AttachSockets(cgroups_); }
+
+datapath::PodMode Enforcer::ModeOf(const GuardedPod& pod) const {
+  const auto account = accounts_.find(pod.spec.service_account);
+  datapath::PodMode mode;
+  mode.open = network_.open;
+  mode.audit = network_.audit;
+  mode.unguarded = pod.unguarded || network_failed_;
+  if (account != accounts_.end() && !account->second.failed) {
+    mode.ruleset = rules_.RulesetOf(pod.spec.service_account);
+  }
+  return mode;
+}
+
+// Only pods that something of the change concerns: the generation of the others stays, and so do their verdicts.
+void Enforcer::SwitchPods(const Change& change) {
+  std::set<std::uint64_t> changed;
+  for (const GuardedPod& pod : change.pods) changed.insert(pod.spec.cookie);
+  for (const auto& [cookie, pod] : guarded_) {
+    if (change.network || changed.contains(cookie) || change.accounts.contains(pod.spec.service_account)) {
+      pods_.Switch(cookie, next_, ModeOf(pod));
+    }
+  }
+}
+
+}  // namespace egress::agent

@@ -1,0 +1,82 @@
+// NodePods: the governed pods of this node, from the object to the network namespace and its interface.
+//
+// A pod is governed from the moment that its namespace exists until its interface is gone, or, its object being gone,
+// its path no longer leads to that namespace: the end of an object is not the end of the pod's processes.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "agent/base/event_loop.h"
+#include "agent/node/link_monitor.h"
+#include "agent/node/netns.h"
+#include "agent/node/netns_path_watch.h"
+#include "agent/node/pod_interface.h"
+#include "agent/policy/store.h"
+
+namespace egress::agent {
+
+struct NodePod {
+  std::shared_ptr<const policy::Pod> object;
+  node::PodInterface interface;
+  std::shared_ptr<const Fd> netns;  // nullptr: let go, so that the namespace can end
+  bool object_gone = false;
+};
+
+class NodePods {
+ public:
+  struct Callbacks {
+    // A pod came, or something about its interface changed.
+    std::function<void(const NodePod&)> present;
+    // `over`: its interface is gone; otherwise it is not governed any more, and its connections go on.
+    std::function<void(const NodePod&, bool over)> gone;
+    // Its namespace has lost its path: every socket in there must be closed, or it never ends.
+    std::function<void(const NodePod&)> release;
+    // Something that an operator has to know.
+    std::function<void(const std::string&)> problem;
+  };
+
+  static Result<std::unique_ptr<NodePods>> Create(EventLoop& loop, Callbacks callbacks);
+  ~NodePods();
+
+  // The pod's object as it is now; view.pod == nullptr: it is gone.
+  void Update(const policy::ObjectId& id, const policy::Store::PodView& view);
+  // A pod that an agent before this one governed and whose object is gone. Its interface is looked at.
+  void KeepLeftover(const policy::ObjectId& id, const policy::ServiceAccount& account,
+                    const node::PodInterface& interface);
+
+  const std::map<std::uint64_t, NodePod>& present() const { return pods_; }
+  // Governed pods whose namespace does not exist (yet), with the reason.
+  const std::map<policy::ObjectId, std::string>& waiting() const { return waiting_; }
+
+ private:
+  NodePods(EventLoop& loop, Callbacks callbacks, node::NetnsPathWatch paths, node::LinkMonitor links);
+  Result<void> Watch();
+  void Resolve(const policy::ObjectId& id);
+  void Look(NodePod& pod);
+  void OnPaths();
+  void OnNodeLinks();
+  void OnPodLinks(std::uint64_t cookie);
+  void OnInterfaceGone(std::uint64_t cookie);
+  void Release(NodePod& pod);
+  void Drop(std::uint64_t cookie, bool over);
+  void WatchPodLinks(std::uint64_t cookie);
+  void KeepVisible(const NodePod& pod);
+  NodePod* FindByObject(const policy::ObjectId& id);
+
+  EventLoop& loop_;
+  Callbacks callbacks_;
+  node::NetnsPathWatch paths_;
+  node::LinkMonitor links_;
+  std::map<policy::ObjectId, std::shared_ptr<const policy::Pod>> objects_;  // governed ones
+  std::map<policy::ObjectId, std::string> waiting_;
+  std::map<std::uint64_t, NodePod> pods_;  // by netns cookie
+  std::map<std::uint64_t, std::unique_ptr<node::LinkMonitor>> pod_links_;
+};
+
+}  // namespace egress::agent
