@@ -80,13 +80,15 @@ std::vector<policy::Finding> FindProblems(const std::optional<Unit>& config, con
   return findings;
 }
 
-void WriteFindings(std::ostream& out, const std::vector<policy::Finding>& findings) {
-  for (const policy::Finding& finding : findings) out << finding.ToString() << "\n";
-}
-
 int ExitStatus(const std::vector<policy::Finding>& findings) {
   return std::any_of(findings.begin(), findings.end(),
                      [](const policy::Finding& finding) { return finding.severity == policy::Severity::kError; });
+}
+
+int Check(const std::optional<Unit>& config, const std::vector<Unit>& manifests, std::ostream& out) {
+  const auto findings = FindProblems(config, manifests);
+  for (const policy::Finding& finding : findings) out << finding.ToString() << "\n";
+  return ExitStatus(findings);
 }
 
 }  // namespace egress::check

@@ -27,10 +27,10 @@ Result<std::vector<Unit>> ReadUnits(const std::vector<std::string>& paths);
 // told, and the manifests are judged under the defaults.
 std::vector<policy::Finding> FindProblems(const std::optional<Unit>& config, const std::vector<Unit>& manifests);
 
-// A line for each: "FILE:LINE: error|warning: KIND NS/NAME: FIELD: MESSAGE".
-void WriteFindings(std::ostream& out, const std::vector<policy::Finding>& findings);
-
 // 1 if there are errors, else 0.
 int ExitStatus(const std::vector<policy::Finding>& findings);
+
+// Writes a line for each problem, "FILE:LINE: error|warning: KIND NS/NAME: FIELD: MESSAGE", and returns ExitStatus().
+int Check(const std::optional<Unit>& config, const std::vector<Unit>& manifests, std::ostream& out);
 
 }  // namespace egress::check

@@ -74,16 +74,22 @@ Result<RouteDocuments> ReadDocuments(const std::vector<Chunk>& chunks, const std
 
 std::vector<policy::PolicyPtr> RouteDocuments::InForce(std::uint32_t generation,
                                                        const std::string& service_account) const {
-  std::vector<policy::PolicyPtr> result;
+  // An agent that has just taken over writes its own documents before it sweeps those of its predecessor: of two
+  // documents of one policy the later one holds.
+  std::map<policy::ObjectId, const RouteDocument*> latest;
   for (const RouteDocument& document : documents_) {
     if (!InForceAt(document.from, document.until, generation)) continue;
-    const auto& accounts = document.policy->service_accounts;
+    const RouteDocument*& best = latest[document.policy->id];
+    if (best == nullptr || best->from <= document.from) best = &document;
+  }
+  std::vector<policy::PolicyPtr> result;
+  for (const auto& [id, document] : latest) {
+    const auto& accounts = document->policy->service_accounts;
     const bool applies = std::any_of(accounts.begin(), accounts.end(), [&](const policy::ServiceAccount& account) {
       return account.ToString() == service_account;
     });
-    if (applies) result.push_back(document.policy);
+    if (applies) result.push_back(document->policy);
   }
-  std::sort(result.begin(), result.end(), [](const auto& a, const auto& b) { return a->id < b->id; });
   return result;
 }
 

@@ -21,15 +21,12 @@ int ValidateCommand(const Options& options, const std::string& config, const std
     Complain(manifests.error().message);
     return kExitError;
   }
+  if (options.format == Format::kTable) return check::Check(config_unit, *manifests, std::cout);
   const auto findings = check::FindProblems(config_unit, *manifests);
-  if (options.format == Format::kTable) {
-    check::WriteFindings(std::cout, findings);
-  } else {
-    nlohmann::json list = nlohmann::json::array();
-    for (const policy::Finding& finding : findings) list.push_back(report::FindingToJson(finding));
-    WriteData(std::cout, options.format, list);
-  }
-  return check::ExitStatus(findings) == 0 ? kExitOk : kExitNo;
+  nlohmann::json list = nlohmann::json::array();
+  for (const policy::Finding& finding : findings) list.push_back(report::FindingToJson(finding));
+  WriteData(std::cout, options.format, list);
+  return check::ExitStatus(findings);
 }
 
 }  // namespace egress::ctl

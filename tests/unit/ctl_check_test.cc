@@ -29,9 +29,9 @@ spec:
 )";
 
 std::string Lines(const std::vector<policy::Finding>& findings) {
-  std::ostringstream out;
-  WriteFindings(out, findings);
-  return out.str();
+  std::string text;
+  for (const policy::Finding& finding : findings) text += finding.ToString() + "\n";
+  return text;
 }
 
 TEST(Check, ManifestsInOrderHaveExitStatusZero) {
@@ -46,6 +46,13 @@ TEST(Check, AnErrorNamesFileLineObjectAndField) {
             std::string::npos)
       << Lines(findings);
   EXPECT_EQ(Lines(findings).find("curl/fine"), std::string::npos) << Lines(findings);
+}
+
+TEST(Check, WritesALineForEachProblemAndReturnsTheExitStatus) {
+  std::ostringstream out;
+  EXPECT_EQ(Check(std::nullopt, {{"bad.yaml", kBad}}, out), 1);
+  EXPECT_EQ(out.str(), Lines(FindProblems(std::nullopt, {{"bad.yaml", kBad}})));
+  EXPECT_EQ(Check(std::nullopt, {{"good.yaml", kGood}}, out), 0);
 }
 
 TEST(Check, WarningsDoNotChangeTheExitStatus) {

@@ -88,6 +88,19 @@ TEST(PinnedRoutes, OnlyItsServiceAccountsSeeAPolicy) {
   EXPECT_TRUE(documents->InForce(1, "other/curl").empty());
 }
 
+TEST(PinnedRoutes, OfTwoDocumentsOfOnePolicyTheLaterHolds) {
+  auto old_policy = MakePolicy("web");
+  old_policy.hosts = {"old.test"};
+  auto chunks = Split(policy::ToDocument(MakePolicy("web")), 9, 5, 0);
+  const auto old = Split(policy::ToDocument(old_policy), 1, 1, 0);
+  chunks.insert(chunks.end(), old.begin(), old.end());
+  const auto documents = ReadDocuments(chunks, {4, 5});
+  ASSERT_TRUE(documents.ok());
+  ASSERT_EQ(documents->InForce(5, "curl/curl").size(), 1U);
+  EXPECT_EQ(documents->InForce(5, "curl/curl")[0]->hosts, std::vector<std::string>{"httpbin.org"});
+  EXPECT_EQ(documents->InForce(4, "curl/curl")[0]->hosts, std::vector<std::string>{"old.test"});
+}
+
 TEST(PinnedRoutes, AHalfWrittenDocumentMattersOnlyToThoseWhoSeeIt) {
   auto chunks = Split(policy::ToDocument(MakePolicy("web")), 1, 5, 0, 20);
   chunks.pop_back();
