@@ -94,11 +94,13 @@ Documents ReadJson(std::string_view text) {
   try {
     const CountingIterator begin(text.data(), &line);
     const CountingIterator end(text.data() + text.size(), &line);
-    if (!Json::sax_parse(begin, end, &sax)) return {{}, TextProblem{line, "", "is not valid JSON: " + sax.message()}};
+    if (!Json::sax_parse(begin, end, &sax)) {
+      return {{}, TextProblem{line, "", "is not valid JSON: " + sax.message()}, true};
+    }
   } catch (TextProblem& problem) {
-    return {{}, std::move(problem)};
+    return {{}, std::move(problem), false};
   } catch (const std::exception& error) {
-    return {{}, TextProblem{line, "", std::string("is not valid JSON: ") + error.what()}};
+    return {{}, TextProblem{line, "", std::string("is not valid JSON: ") + error.what()}, true};
   }
   Documents result;
   result.documents.push_back(sax.Take());

@@ -252,12 +252,12 @@ void TreeBuilder::FindDuplicates(const Node& map) {
 
 Documents ReadDocuments(std::string_view text) {
   if (text.starts_with("\xef\xbb\xbf")) text.remove_prefix(3);  // a byte order mark says nothing in UTF-8
-  if (auto problem = CheckBytes(text)) return {{}, std::move(problem)};
+  if (auto problem = CheckBytes(text)) return {{}, std::move(problem), false};
   const std::size_t first = text.find_first_not_of(" \t\r\n");
   if (first != std::string_view::npos && text[first] == '{') {
     // JSON, or YAML's flow style, which only looks like it.
     Documents json = ReadJson(text);
-    if (!json.failure) return json;
+    if (!json.other_syntax) return json;
   }
   return ReadYaml(text);
 }

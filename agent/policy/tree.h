@@ -57,6 +57,7 @@ struct Document {
 struct Documents {
   std::vector<Document> documents;     // those that are not empty
   std::optional<TextProblem> failure;  // the text does not parse; `documents` is empty then
+  bool other_syntax = false;           // of ReadJson(): it is no JSON, but may be YAML in flow style
 };
 
 // YAML (several documents) or JSON.

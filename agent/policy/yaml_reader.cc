@@ -6,22 +6,12 @@
 #include <yaml-cpp/mark.h>
 #include <yaml-cpp/parser.h>
 
-#include <istream>
-#include <streambuf>
+#include <sstream>
 
 #include "agent/policy/tree.h"
 
 namespace egress::policy {
 namespace {
-
-// Reads a string_view without a copy.
-class ViewBuffer : public std::streambuf {
- public:
-  explicit ViewBuffer(std::string_view text) {
-    char* begin = const_cast<char*>(text.data());  // NOLINT: streambuf wants char*, nothing is written
-    setg(begin, begin, begin + text.size());
-  }
-};
 
 // Throws TextProblem through yaml-cpp, which keeps nothing that this could harm: the parser is dropped then. Since
 // the start of a list or map is announced before its content is parsed, the builder's bound on depth also bounds
@@ -75,20 +65,23 @@ class Handler : public YAML::EventHandler {
 
 Documents ReadYaml(std::string_view text) {
   try {
-    ViewBuffer buffer(text);
-    std::istream stream(&buffer);
+    // yaml-cpp accepts a quoted scalar that nobody closes where a line end is the last thing in the text; a document
+    // end inside of one it refuses.
+    std::string ended(text);
+    ended += text.empty() || text.ends_with('\n') ? "...\n" : "\n...\n";
+    std::istringstream stream(std::move(ended));
     YAML::Parser parser(stream);
     Handler handler;
     while (parser.HandleNextDocument(handler)) {
     }
-    return {std::move(handler.documents), std::nullopt};
+    return {std::move(handler.documents), std::nullopt, false};
   } catch (TextProblem& problem) {
-    return {{}, std::move(problem)};
+    return {{}, std::move(problem), false};
   } catch (const YAML::Exception& error) {
     const int line = error.mark.is_null() ? 1 : error.mark.line + 1;
-    return {{}, TextProblem{line, "", "is not valid YAML: " + error.msg}};
+    return {{}, TextProblem{line, "", "is not valid YAML: " + error.msg}, false};
   } catch (const std::exception& error) {
-    return {{}, TextProblem{1, "", std::string("is not valid YAML: ") + error.what()}};
+    return {{}, TextProblem{1, "", std::string("is not valid YAML: ") + error.what()}, false};
   }
 }
 
