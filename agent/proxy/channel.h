@@ -66,11 +66,15 @@ class Channel {
     std::size_t sent = 0;
     std::vector<Fd> fds;
   };
+  Result<bool> ReadSome();
+  Result<std::optional<Message>> TakeMessage(std::size_t length);
+
   Fd socket_;
   std::deque<Outgoing> outgoing_;
   std::string incoming_;
-  std::deque<std::pair<std::size_t, std::vector<Fd>>> incoming_fds_;  // stream offset at which they arrived
-  std::size_t consumed_ = 0;
+  std::size_t offset_ = 0;  // in `incoming_`: where the next message begins
+  std::deque<std::pair<std::size_t, std::vector<Fd>>> incoming_fds_;  // stream offset of a byte of their message
+  std::size_t consumed_ = 0;  // stream offset of that place
 };
 
 }  // namespace egress::proxy

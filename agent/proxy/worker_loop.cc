@@ -1,0 +1,167 @@
+// The worker's loop: events, accepted connections, time.
+#include <netinet/in.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstring>
+
+#include "agent/proxy/worker.h"
+
+namespace egress::proxy {
+namespace {
+
+constexpr int kEventsAtOnce = 128;
+constexpr int kAcceptsAtOnce = 8;  // then other connections have their turn, and other workers their share
+
+}  // namespace
+
+void Worker::Run() {
+  std::array<epoll_event, kEventsAtOnce> events;
+  while (running_) {
+    const int count = ::epoll_wait(epoll_.get(), events.data(), kEventsAtOnce, again_.empty() ? WaitMilliseconds() : 0);
+    now_ = Clock::now();
+    for (int i = 0; i < count; ++i) {
+      Dispatch(static_cast<Pollable*>(events[static_cast<std::size_t>(i)].data.ptr),
+               events[static_cast<std::size_t>(i)].events);
+    }
+    RunAgain();
+    if (count > 0) next_tick_ = std::min(next_tick_, now_ + settings().timeouts.tick);
+    if (now_ >= next_tick_) Tick();
+    Sweep();
+  }
+}
+
+int Worker::WaitMilliseconds() const {
+  if (next_tick_ == Clock::time_point::max()) return -1;
+  const auto left = std::chrono::ceil<std::chrono::milliseconds>(next_tick_ - now_).count();
+  return static_cast<int>(std::clamp<std::int64_t>(left, 0, 10'000));
+}
+
+void Worker::Dispatch(Pollable* events, std::uint32_t flags) {
+  switch (events->kind) {
+    case Pollable::Kind::kWake: RunPosted(); break;
+    case Pollable::Kind::kListener: Accept(static_cast<ListenerWatch*>(events->owner)); break;
+    case Pollable::Kind::kDownstream: static_cast<Session*>(events->owner)->OnDownstream(flags); break;
+    case Pollable::Kind::kUpstream: OnUpstream(static_cast<Upstream*>(events->owner), flags); break;
+  }
+}
+
+void Worker::OnUpstream(Upstream* upstream, std::uint32_t flags) {
+  if (!upstream->socket.valid()) return;  // buried in this round
+  if (upstream->owner != nullptr) {
+    upstream->owner->OnUpstream(flags);
+    return;
+  }
+  // An idle connection has nothing to say: its end, or an answer that nobody asked for.
+  upstream->socket.OnEvents(flags);
+  if (!upstream->socket.readable()) return;
+  if (UpstreamPtr taken = upstream->pod->idle.Remove(upstream)) Bury(std::move(taken));
+}
+
+void Worker::Accept(ListenerWatch* watch) {
+  for (int i = 0; i < kAcceptsAtOnce && watch->listener; ++i) {
+    Fd fd(::accept4(watch->listener->get(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC));
+    if (fd) {
+      Admit(watch->pod, std::move(fd));
+      continue;
+    }
+    if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
+      // A level-triggered listener would spin; the connections wait in its queue until the next tick.
+      ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, watch->listener->get(), nullptr);
+      watch->paused = true;
+      return;
+    }
+    if (errno == EAGAIN || errno == EINVAL || errno == EBADF) return;
+  }
+}
+
+void Worker::Admit(PodSlot* pod, Fd fd) {
+  const std::optional<socket_verdict> verdict = environment_.lookup(fd.get());
+  // Without the kernel's note nobody knows where the connection wanted to go, nor that a policy let it begin.
+  if (!verdict || verdict->kind != EGRESS_SOCKET_DOWNSTREAM || verdict->slot != pod->pod->slot) {
+    Socket(std::move(fd)).Reset();
+    return;
+  }
+  const std::uint32_t of_pod = pod->pod->connections.fetch_add(1, std::memory_order_relaxed);
+  const std::uint32_t of_all = environment_.connections.fetch_add(1, std::memory_order_relaxed);
+  if (of_pod >= settings().bounds.connections_per_pod || of_all >= settings().bounds.connections) {
+    pod->pod->connections.fetch_sub(1, std::memory_order_relaxed);
+    environment_.connections.fetch_sub(1, std::memory_order_relaxed);
+    RefuseFull(pod, std::move(fd), *verdict);
+    return;
+  }
+  auto session = std::make_unique<Session>(this, pod, std::move(fd), *verdict);
+  Session* begun = session.get();
+  begun->set_index(pod->sessions.size());
+  pod->sessions.push_back(std::move(session));
+  session_count_.fetch_add(1, std::memory_order_relaxed);
+  begun->Begin();
+}
+
+void Worker::RefuseFull(PodSlot* pod, Fd fd, const socket_verdict& verdict) {
+  RequestEvent event;
+  event.slot = pod->pod->slot;
+  event.reason = EGRESS_REASON_TABLE_FULL;
+  std::memcpy(event.destination.bytes.data(), verdict.original, sizeof verdict.original);
+  event.port = ntohs(verdict.original_port);
+  reports_.Count(event.slot, 0, EGRESS_DENY, EGRESS_REASON_TABLE_FULL);
+  Socket socket(std::move(fd));
+  event.source = socket.Peer();
+  reports_.Tell(event, now_);
+  socket.Reset();
+}
+
+void Worker::RunAgain() {
+  std::vector<Session*> sessions;
+  sessions.swap(again_);
+  for (std::size_t i = 0; i < sessions.size(); ++i) {
+    // Ended() takes a session off `again_`, not off this list.
+    if (!sessions[i]->dead()) sessions[i]->Advance();
+  }
+}
+
+void Worker::Tick() {
+  bool active = false;
+  bool any = false;
+  for (const auto& pod : pods_) {
+    TickPod(pod.get());
+    any = any || !pod->sessions.empty() || !pod->idle.empty();
+    for (const auto& session : pod->sessions) active = active || !session->idle();
+    for (const auto& watch : pod->listeners) any = any || watch->paused;
+  }
+  const auto& timeouts = settings().timeouts;
+  next_tick_ = Clock::time_point::max();
+  if (any) next_tick_ = now_ + std::max<std::chrono::milliseconds>(timeouts.tick, std::chrono::seconds(1));
+  if (active || draining_) next_tick_ = now_ + timeouts.tick;
+  if (draining_ && session_count() == 0 && environment_.on_quiet) environment_.on_quiet();
+}
+
+void Worker::TickPod(PodSlot* pod) {
+  for (const auto& watch : pod->listeners) {
+    if (watch->paused && watch->listener && !draining_) watch->paused = !Watch(watch.get());
+  }
+  for (UpstreamPtr& upstream : pod->idle.TakeOlderThan(now_ - settings().timeouts.upstream_idle)) {
+    Bury(std::move(upstream));
+  }
+  // The slot of a pod that is gone may be another's by now.
+  const PodState state = pod->gone ? pod->seen : StateOf(*pod);
+  const bool changed = state != pod->seen;
+  pod->seen = state;
+  // A session that ends takes the place of its number from the last one, so the walk is from the back.
+  for (std::size_t i = pod->sessions.size(); i-- > 0;) {
+    Session* session = pod->sessions[i].get();
+    if (changed) session->Recheck(state);
+    if (!session->dead() && now_ >= session->deadline()) session->OnDeadline();
+  }
+}
+
+void Worker::Sweep() {
+  ended_.clear();
+  buried_.clear();
+  std::erase_if(pods_, [](const auto& pod) { return pod->gone && pod->sessions.empty() && pod->idle.empty(); });
+}
+
+}  // namespace egress::proxy

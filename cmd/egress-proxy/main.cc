@@ -1,0 +1,61 @@
+// egress-proxy: the HTTP proxy of egressd, which starts it, feeds it over a channel, and ends it by closing that.
+#include <signal.h>
+#include <spdlog/sinks/stdout_sinks.h>
+#include <spdlog/spdlog.h>
+#include <sys/signalfd.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <string>
+#include <thread>
+
+#include "agent/proxy/proxy.h"
+#include "cmd/egress-proxy/privileges.h"
+
+namespace {
+
+egress::Fd BlockAndWatchTerm() {
+  sigset_t set;
+  sigemptyset(&set);
+  sigaddset(&set, SIGTERM);
+  // Before any thread exists, so that all of them inherit it.
+  ::pthread_sigmask(SIG_BLOCK, &set, nullptr);
+  return egress::Fd(::signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
+}
+
+int Run(int channel_fd, int workers) {
+  ::signal(SIGPIPE, SIG_IGN);
+  if (egress::Result<void> dropped = egress::DropPrivileges(channel_fd); !dropped) {
+    spdlog::critical("{}", dropped.error().message);
+    return 1;
+  }
+  const egress::Fd term = BlockAndWatchTerm();
+  egress::proxy::Settings settings;
+  settings.workers = workers > 0 ? workers : std::max(2, static_cast<int>(std::thread::hardware_concurrency()));
+  egress::proxy::Proxy proxy(settings, egress::proxy::Channel(egress::Fd(channel_fd)));
+  const egress::Result<void> ended = proxy.Run(term.get());
+  if (ended) return 0;
+  // The usual end: the agent has closed the channel, or is dead.
+  spdlog::info("egress-proxy ends: {}", ended.error().message);
+  return 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  spdlog::set_default_logger(spdlog::stderr_logger_mt("egress-proxy"));
+  CLI::App app("The HTTP proxy of egressd; started by egressd, never by hand");
+  int channel_fd = -1;
+  int workers = 0;
+  std::string level = "info";
+  app.add_option("--channel-fd", channel_fd, "descriptor of the channel to the agent")->required();
+  app.add_option("--workers", workers, "worker threads; 0: one for each CPU, at least 2");
+  app.add_option("--log-level", level, "trace, debug, info, warning, error, critical or off");
+  CLI11_PARSE(app, argc, argv);
+  spdlog::set_level(spdlog::level::from_str(level));
+  if (channel_fd < 3) {
+    spdlog::critical("--channel-fd must be 3 or more");
+    return 2;
+  }
+  return Run(channel_fd, workers);
+}
