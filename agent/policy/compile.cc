@@ -30,11 +30,17 @@ struct WalkOrder {
 
 // All that holds at one prefix: what it says itself and what the prefixes around it say.
 struct State {
-  Prefix prefix;
   std::vector<const EffectivePolicy*> tcp;  // best first, at most EGRESS_MAX_TCP_POLICIES
   const EffectivePolicy* http = nullptr;
   bool https = false;
   std::vector<std::uint32_t> groups;  // sorted indexes into the groups of the port, at most EGRESS_MAX_GROUPS
+  bool operator==(const State&) const = default;
+};
+
+// A prefix and the index of its state.
+struct Visited {
+  Prefix prefix;
+  std::uint32_t state = 0;
 };
 
 void AddTcp(const EffectivePolicy* policy, std::vector<const EffectivePolicy*>* tcp) {
@@ -84,8 +90,7 @@ class PortCompiler {
   void Visit(std::span<const Item> items) {
     const Prefix& prefix = items.front().prefix;
     while (!enclosing_.empty() && !enclosing_.back().prefix.Contains(prefix)) enclosing_.pop_back();
-    State state = enclosing_.empty() ? State() : enclosing_.back();
-    state.prefix = prefix;
+    State state = enclosing_.empty() ? State() : states_[enclosing_.back().state];
     std::vector<std::uint32_t> own;
     for (const Item& item : items) {
       switch (item.protocol) {
@@ -99,14 +104,17 @@ class PortCompiler {
       }
     }
     if (!own.empty()) state.groups = groups_.Join(state.groups, std::move(own));
-    visited_.push_back(state);
-    enclosing_.push_back(std::move(state));
+    // Neighbours mostly are alike: a list of many CIDRs is one state.
+    if (states_.empty() || states_.back() != state) states_.push_back(std::move(state));
+    const Visited visited{prefix, static_cast<std::uint32_t>(states_.size() - 1)};
+    visited_.push_back(visited);
+    enclosing_.push_back(visited);
   }
 
   // Groups that no class refers to (all of it has been merged) stay out of the kernel's maps.
   void Emit() {
     std::set<std::uint32_t> used;
-    for (const State& state : visited_) used.insert(state.groups.begin(), state.groups.end());
+    for (const State& state : states_) used.insert(state.groups.begin(), state.groups.end());
     std::vector<std::uint32_t> order(used.begin(), used.end());
     std::sort(order.begin(), order.end(), [&](std::uint32_t a, std::uint32_t b) {
       return groups_.Identity(a) < groups_.Identity(b);
@@ -116,10 +124,10 @@ class PortCompiler {
       index[group] = static_cast<std::uint32_t>(rules_.groups.size());
       rules_.groups.push_back(groups_.Make(group, port_));
     }
-    std::sort(visited_.begin(), visited_.end(), [](const State& a, const State& b) { return a.prefix < b.prefix; });
-    for (const State& state : visited_) {
-      rules_.rules.push_back({port_, state.prefix, ClassOf(state, index)});
-    }
+    std::vector<std::uint32_t> classes;
+    for (const State& state : states_) classes.push_back(ClassOf(state, index));
+    std::sort(visited_.begin(), visited_.end(), [](const Visited& a, const Visited& b) { return a.prefix < b.prefix; });
+    for (const Visited& visited : visited_) rules_.rules.push_back({port_, visited.prefix, classes[visited.state]});
   }
 
   std::uint32_t ClassOf(const State& state, const std::unordered_map<std::uint32_t, std::uint32_t>& index) {
@@ -140,8 +148,9 @@ class PortCompiler {
   std::map<RuleClass, std::uint32_t>& classes_;
   std::vector<Item> items_;
   GroupTable groups_;
-  std::vector<State> enclosing_;
-  std::vector<State> visited_;
+  std::vector<State> states_;
+  std::vector<Visited> enclosing_;
+  std::vector<Visited> visited_;
 };
 
 }  // namespace

@@ -117,6 +117,18 @@ class Resolver {
 
 }  // namespace
 
+std::vector<Key> ReferencesOf(const Egress& egress) {
+  std::vector<Key> keys = {{Kind::kNamespace, {"", egress.id.ns}}};
+  for (const ServiceAccount& source : egress.sources) keys.push_back({Kind::kNamespace, {"", source.ns}});
+  for (const std::string& group : egress.route_groups) keys.push_back({Kind::kHttpRouteGroup, {egress.id.ns, group}});
+  if (egress.traffic_setting) {
+    keys.push_back({Kind::kUpstreamTrafficSetting, {egress.id.ns, *egress.traffic_setting}});
+  }
+  std::sort(keys.begin(), keys.end());
+  keys.erase(std::unique(keys.begin(), keys.end()), keys.end());
+  return keys;
+}
+
 Resolution Resolve(const Egress& egress, const Settings& settings, const FindObject& find) {
   return Resolver(egress, settings, find).Run();
 }

@@ -46,9 +46,8 @@ std::vector<PolicyPtr> Store::PoliciesOf(const ServiceAccount& account) const {
 }
 
 PolicyPtr Store::Effective(const ObjectId& egress) const {
-  const auto found = impl_->egresses.find(egress);
-  if (found == impl_->egresses.end() || !impl_->network.policies_enabled) return nullptr;
-  return found->second.policy;
+  const Impl::EgressState* state = impl_->FindEgress(egress);
+  return state == nullptr || !impl_->network.policies_enabled ? nullptr : state->policy;
 }
 
 std::vector<Store::PodView> Store::Pods() const {
@@ -71,8 +70,8 @@ Store::Count Store::EgressCount() const {
        entry != impl_->objects.end() && entry->first.kind == Kind::kEgress; ++entry) {
     if (entry->second.current == nullptr) continue;  // not committed yet
     bool valid = entry->second.current->valid;
-    if (const auto state = impl_->egresses.find(entry->first.id); valid && state != impl_->egresses.end()) {
-      const auto& findings = state->second.findings;
+    if (valid && entry->second.egress != nullptr) {
+      const auto& findings = entry->second.egress->findings;
       valid = std::none_of(findings.begin(), findings.end(),
                            [](const Finding& finding) { return finding.severity == Severity::kError; });
     }
@@ -90,8 +89,10 @@ std::vector<Finding> Store::Impl::Findings() const {
     add(unit.findings);
     for (const ObjectPtr& object : unit.objects) add(object->findings);
   }
-  for (const auto& [key, entry] : objects) add(entry.conflicts);
-  for (const auto& [id, state] : egresses) add(state.findings);
+  for (const auto& [key, entry] : objects) {
+    add(entry.conflicts);
+    if (entry.egress != nullptr) add(entry.egress->findings);
+  }
   const auto egress_of = [&](const ObjectId& id) -> const Egress* {
     const Object* object = FindCurrent({Kind::kEgress, id});
     return object != nullptr && object->valid ? &std::get<Egress>(object->model) : nullptr;

@@ -104,6 +104,11 @@ void Store::Impl::ReplaceVersions(const std::string& name, const Unit* previous,
   }
 }
 
+const Store::Impl::EgressState* Store::Impl::FindEgress(const ObjectId& id) const {
+  const auto found = objects.find({Kind::kEgress, id});
+  return found == objects.end() ? nullptr : found->second.egress.get();
+}
+
 const Object* Store::Impl::FindCurrent(const Key& key) const {
   const auto found = objects.find(key);
   return found == objects.end() ? nullptr : found->second.current.get();
@@ -113,7 +118,13 @@ Changes Store::Impl::Commit() {
   Changes changes;
   for (const Key& key : dirty) SettleEntry(key, &changes);
   dirty.clear();
-  for (const ObjectId& id : unresolved) ResolveEgress(id, &changes);
+  for (const ObjectId& id : unresolved) {
+    const Key key{Kind::kEgress, id};
+    const auto found = objects.find(key);
+    if (found == objects.end()) continue;
+    ResolveEgress(found->first, &found->second, &changes);
+    if (found->second.current == nullptr) objects.erase(found);
+  }
   unresolved.clear();
   SettleNetwork(&changes);
   SortUnique(&changes.service_accounts);
@@ -167,15 +178,19 @@ void Store::Impl::SettleEntry(const Key& key, Changes* changes) {
                       (before == nullptr ? std::vector<Finding>() : before->findings) !=
                           (entry.current == nullptr ? std::vector<Finding>() : entry.current->findings);
   const ObjectPtr after = entry.current;
-  if (after == nullptr) objects.erase(found);
-  if (key.kind == Kind::kEgress) unresolved.insert(key.id);
+  if (key.kind == Kind::kEgress) {
+    unresolved.insert(key.id);  // what it granted is withdrawn there
+  } else if (after == nullptr) {
+    objects.erase(found);
+  }
   const bool same = before != nullptr && after != nullptr ? SameContent(*before, *after) : before == after;
   if (!same) FollowChange(key, before.get(), after.get(), changes);
 }
 
 void Store::Impl::Touch(const Key& key) {
   const auto found = referrers.find(key);
-  if (found != referrers.end()) unresolved.insert(found->second.begin(), found->second.end());
+  if (found == referrers.end()) return;
+  for (const ObjectId* id : found->second) unresolved.insert(*id);
 }
 
 void Store::Impl::FollowChange(const Key& key, const Object* before, const Object* after, Changes* changes) {
@@ -204,26 +219,31 @@ void Store::Impl::FollowChange(const Key& key, const Object* before, const Objec
   }
 }
 
-void Store::Impl::ResolveEgress(const ObjectId& id, Changes* changes) {
-  EgressState& state = egresses[id];
-  for (const Key& key : state.references) {
+void Store::Impl::Relink(const ObjectId& id, const Object* before, const Object* after) {
+  const auto references = [](const Object* object) {
+    return object == nullptr ? std::vector<Key>() : ReferencesOf(std::get<Egress>(object->model));
+  };
+  const std::vector<Key> old_keys = references(before);
+  const std::vector<Key> new_keys = references(after);
+  if (old_keys == new_keys) return;
+  for (const Key& key : old_keys) {
     const auto found = referrers.find(key);
-    found->second.erase(id);
+    std::erase(found->second, &id);
     if (found->second.empty()) referrers.erase(found);
   }
-  state.references.clear();
+  for (const Key& key : new_keys) referrers[key].push_back(&id);
+}
 
+void Store::Impl::ResolveEgress(const Key& key, Entry* entry, Changes* changes) {
+  const ObjectPtr object = entry->current != nullptr && entry->current->valid ? entry->current : nullptr;
+  if (object == nullptr && entry->egress == nullptr) return;
+  if (entry->egress == nullptr) entry->egress = std::make_unique<EgressState>();
+  EgressState& state = *entry->egress;
+  Relink(key.id, state.resolved.get(), object.get());
+  state.resolved = object;
   Resolution resolution;
-  const Object* object = FindCurrent({Kind::kEgress, id});
-  const bool known = object != nullptr && object->valid;
-  if (known) {
-    const auto find = [&](const Key& key) {
-      state.references.push_back(key);
-      return FindCurrent(key);
-    };
-    resolution = Resolve(std::get<Egress>(object->model), settings, find);
-    SortUnique(&state.references);
-    for (const Key& key : state.references) referrers[key].insert(id);
+  if (object != nullptr) {
+    resolution = Resolve(std::get<Egress>(object->model), settings, [&](const Key& other) { return FindCurrent(other); });
   }
   findings_changed |= state.findings != resolution.findings;
   state.findings = std::move(resolution.findings);
@@ -234,7 +254,7 @@ void Store::Impl::ResolveEgress(const ObjectId& id, Changes* changes) {
     // The policy may be the same, but stand in another line.
     for (const ServiceAccount& account : state.policy->service_accounts) shadows[account].stale = true;
   }
-  if (!known) egresses.erase(id);
+  if (object == nullptr) entry->egress.reset();
 }
 
 void Store::Impl::ReplacePolicy(const PolicyPtr& before, const PolicyPtr& after, Changes* changes) {
@@ -298,8 +318,8 @@ void Store::Impl::SettleNetwork(Changes* changes) {
   network_known = true;
   if (!switched) return;
   for (const auto& [account, policies] : accounts) changes->service_accounts.push_back(account);
-  for (const auto& [id, state] : egresses) {
-    if (state.policy != nullptr) changes->policies.push_back(id);
+  for (const auto& [key, entry] : objects) {
+    if (entry.egress != nullptr && entry.egress->policy != nullptr) changes->policies.push_back(key.id);
   }
 }
 

@@ -23,17 +23,19 @@ struct Store::Impl {
     bool suspect = false;           // its text does not parse, and may have been meant as a MeshConfig
   };
 
+  // What follows from a valid Egress and what it refers to, as of the last Commit().
+  struct EgressState {
+    ObjectPtr resolved;  // the version that this was made from; it says which keys the state depends on
+    PolicyPtr policy;
+    std::vector<Finding> findings;
+  };
+
   // What is known under one key. There may be several versions, by unit; only equal ones count.
   struct Entry {
     std::vector<std::pair<std::string, ObjectPtr>> versions;  // sorted by unit
     ObjectPtr current;                                        // as of the last Commit()
     std::vector<Finding> conflicts;
-  };
-
-  struct EgressState {
-    PolicyPtr policy;
-    std::vector<Finding> findings;
-    std::vector<Key> references;      // keys that Resolve() depends on
+    std::unique_ptr<EgressState> egress;                      // of a valid Egress
   };
 
   struct Shadows {
@@ -46,13 +48,14 @@ struct Store::Impl {
   Changes Commit();
   std::vector<Finding> Findings() const;
   const Object* FindCurrent(const Key& key) const;
+  const EgressState* FindEgress(const ObjectId& id) const;
   PodView View(const ObjectPtr& object) const;  // of a Pod
 
   Settings settings;
   std::unordered_map<std::string, Unit> units;
   std::map<Key, Entry> objects;
-  std::map<ObjectId, EgressState> egresses;                             // of each valid Egress
-  std::map<Key, std::set<ObjectId>> referrers;                          // key -> Egress objects that depend on it
+  // Key -> Egress objects whose state depends on it. The ids are those in the keys of `objects`, which do not move.
+  std::map<Key, std::vector<const ObjectId*>> referrers;
   std::map<ServiceAccount, std::vector<PolicyPtr>> accounts;            // sorted by id
   std::map<std::string, std::set<ObjectId>> pods_by_namespace;
   std::set<std::string> suspects;                                       // units
@@ -72,7 +75,8 @@ struct Store::Impl {
   ObjectPtr Choose(Entry* entry) const;
   void FollowChange(const Key& key, const Object* before, const Object* after, Changes* changes);
   void Touch(const Key& key);
-  void ResolveEgress(const ObjectId& id, Changes* changes);
+  void ResolveEgress(const Key& key, Entry* entry, Changes* changes);
+  void Relink(const ObjectId& id, const Object* before, const Object* after);
   void ReplacePolicy(const PolicyPtr& before, const PolicyPtr& after, Changes* changes);
   void SettleNetwork(Changes* changes);
   NetworkPolicy MakeNetwork() const;
