@@ -3,6 +3,7 @@
 #include "cmd/egressctl/client.h"
 #include "cmd/egressctl/commands.h"
 #include "cmd/egressctl/explain.h"
+#include "cmd/egressctl/pod_process.h"
 #include "cmd/egressctl/resolve.h"
 #include "cmd/egressd/status.h"
 
@@ -43,12 +44,28 @@ std::optional<report::PodStatus> AskAgent(const Options& options, const std::str
   return std::nullopt;
 }
 
+// Where the pod resolves names. Its processes are found by the cookie of its namespace, so this needs no agent; the
+// agent's knowledge helps where /proc does not show them.
+ResolveFrom WhereItResolves(const datapath::PinnedPod& pod, const std::optional<report::PodStatus>& known) {
+  ResolveFrom from;
+  if (const auto process = FindPodProcess(pod.cookie)) {
+    from.netns_path = "/proc/" + std::to_string(*process) + "/ns/net";
+    from.config = ParseResolvConf(ReadFileOf(*process, "/etc/resolv.conf").value_or(""));
+    from.hosts = ReadFileOf(*process, "/etc/hosts").value_or("");
+  } else if (known && !known->netns.empty()) {
+    from.netns_path = known->netns;
+    Complain("no process of the pod is found: this machine's resolv.conf is used, from the pod's network namespace");
+  } else {
+    Complain("neither a process of the pod nor its network namespace is found: the name is resolved from here");
+  }
+  return from;
+}
+
 // The addresses that the pod would try for the target.
-Result<std::vector<Address>> AddressesOf(const Target& target, const std::optional<report::PodStatus>& known) {
+Result<std::vector<Address>> AddressesOf(const Target& target, const datapath::PinnedPod& pod,
+                                         const std::optional<report::PodStatus>& known) {
   if (target.address) return std::vector<Address>{*target.address};
-  if (known && !known->netns.empty()) return ResolveName(target.host, known->netns);
-  Complain("the pod's network namespace is not known without egressd: " + target.host + " is resolved from here");
-  return ResolveName(target.host, "");
+  return ResolveName(target.host, WhereItResolves(pod, known));
 }
 
 // The verdict on the whole: allowed only if each address is. The first that is not is the answer, else the first.
@@ -121,7 +138,7 @@ int ExplainCommand(const Options& options, const ExplainArguments& arguments) {
   const auto known = AskAgent(options, arguments.pod);
   if (!*pod) return NotInMaps(options, arguments, *question, known);
 
-  const auto addresses = AddressesOf(question->target, known);
+  const auto addresses = AddressesOf(question->target, (*pod)->pod, known);
   if (!addresses) return Fail(addresses.error());
   const Explainer explainer(**std::move(pod));
   std::vector<Answer> answers;

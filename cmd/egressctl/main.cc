@@ -80,14 +80,16 @@ int main(int argc, char** argv) {
   app.require_subcommand(1);
   app.add_option("--run-dir", line.options.run_dir, "The agent's run folder")->capture_default_str();
   app.add_option("--bpffs", line.options.bpffs, "The folder of the agent's pinned maps")->capture_default_str();
-  app.add_option("-o,--output", line.options.format, "table, json or yaml")
-      ->transform(CLI::CheckedTransformer(kFormats))
-      ->type_name("FORMAT");
+  std::string format = "table";
+  app.add_option("-o,--output", format, "How to write the answer")
+      ->check(CLI::IsMember({"table", "json", "yaml"}))
+      ->capture_default_str();
   AddCommands(app, line);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
     return app.exit(error) == 0 ? egress::ctl::kExitOk : egress::ctl::kExitError;
   }
+  line.options.format = kFormats.at(format);
   return line.run();
 }

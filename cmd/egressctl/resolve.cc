@@ -8,14 +8,16 @@
 
 #include <algorithm>
 #include <memory>
-#include <optional>
 #include <thread>
 
 #include "agent/base/fd.h"
+#include "cmd/egressctl/name_server.h"
 
 namespace egress::ctl {
 
 namespace {
+
+constexpr const char* kAdvice = ": give the address with --to, and the name with --sni or --http";
 
 Address FromSocketAddress(const sockaddr& address) {
   Address result;
@@ -30,15 +32,15 @@ Address FromSocketAddress(const sockaddr& address) {
   return result;
 }
 
-Result<std::vector<Address>> ResolveHere(const std::string& host) {
+Result<std::vector<Address>> AsThisProcess(const std::string& host) {
   addrinfo hints{};
   hints.ai_family = AF_UNSPEC;
   hints.ai_socktype = SOCK_STREAM;
   addrinfo* list = nullptr;
   const int failed = ::getaddrinfo(host.c_str(), nullptr, &hints, &list);
   if (failed != 0) {
-    return Error{"resolve " + host + ": " + (failed == EAI_SYSTEM ? std::strerror(errno) : ::gai_strerror(failed)) +
-                 ": give the address with --to and the name with --sni or --http"};
+    const char* why = failed == EAI_SYSTEM ? std::strerror(errno) : ::gai_strerror(failed);
+    return Error{"resolve " + host + ": " + why + kAdvice};
   }
   const std::unique_ptr<addrinfo, decltype(&::freeaddrinfo)> owner(list, &::freeaddrinfo);
   std::vector<Address> addresses;
@@ -47,26 +49,42 @@ Result<std::vector<Address>> ResolveHere(const std::string& host) {
       addresses.push_back(FromSocketAddress(*entry->ai_addr));
     }
   }
-  std::sort(addresses.begin(), addresses.end());
-  addresses.erase(std::unique(addresses.begin(), addresses.end()), addresses.end());
   return addresses;
 }
 
-Result<std::vector<Address>> ResolveIn(const std::string& host, const std::string& netns_path) {
-  const Fd netns(::open(netns_path.c_str(), O_RDONLY | O_CLOEXEC));
-  if (!netns) return ErrnoError("open the pod's network namespace " + netns_path);
-  if (::setns(netns.get(), CLONE_NEWNET) != 0) return ErrnoError("enter the pod's network namespace " + netns_path);
-  return ResolveHere(host);
+Result<std::vector<Address>> AsThePod(const std::string& host, const ResolveFrom& from) {
+  std::vector<Address> listed = AddressesInHosts(from.hosts, host);
+  if (!listed.empty()) return listed;
+  std::string why;
+  for (const std::string& name : NamesToTry(*from.config, host)) {
+    std::vector<Address> found = AskNameServers(from.config->servers, name, why);
+    if (!found.empty()) return found;
+  }
+  return Error{"resolve " + host + " as the pod does: " + why + kAdvice};
+}
+
+Result<std::vector<Address>> Resolve(const std::string& host, const ResolveFrom& from) {
+  if (!from.netns_path.empty()) {
+    const Fd netns(::open(from.netns_path.c_str(), O_RDONLY | O_CLOEXEC));
+    if (!netns) return ErrnoError("open the pod's network namespace " + from.netns_path);
+    if (::setns(netns.get(), CLONE_NEWNET) != 0) {
+      return ErrnoError("enter the pod's network namespace " + from.netns_path);
+    }
+  }
+  return from.config ? AsThePod(host, from) : AsThisProcess(host);
 }
 
 }  // namespace
 
-Result<std::vector<Address>> ResolveName(const std::string& host, const std::string& netns_path) {
-  if (netns_path.empty()) return ResolveHere(host);
+Result<std::vector<Address>> ResolveName(const std::string& host, const ResolveFrom& from) {
   // A network namespace belongs to a thread, so a thread of its own enters it.
-  std::optional<Result<std::vector<Address>>> result;
-  std::thread([&] { result = ResolveIn(host, netns_path); }).join();
-  return *std::move(result);
+  Result<std::vector<Address>> result = Error{};
+  std::thread([&] { result = Resolve(host, from); }).join();
+  if (!result) return result;
+  std::vector<Address> addresses = *std::move(result);
+  std::sort(addresses.begin(), addresses.end());
+  addresses.erase(std::unique(addresses.begin(), addresses.end()), addresses.end());
+  return addresses;
 }
 
 }  // namespace egress::ctl

@@ -1,16 +1,24 @@
-// Names to addresses, as a pod would resolve them.
+// Names to addresses, as a pod would resolve them: from its network namespace, with its resolv.conf and hosts file.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "agent/base/address.h"
 #include "agent/base/result.h"
+#include "cmd/egressctl/resolver_config.h"
 
 namespace egress::ctl {
 
-// All addresses of `host`, of both families, sorted. The name server is asked from within the network namespace at
-// `netns_path`, or from this one where that is empty. Fails where there is none.
-Result<std::vector<Address>> ResolveName(const std::string& host, const std::string& netns_path);
+// Where a pod resolves.
+struct ResolveFrom {
+  std::string netns_path;                // empty: here
+  std::optional<ResolverConfig> config;  // nullopt: as this process resolves
+  std::string hosts;                     // text of the hosts file; not used without `config`
+};
+
+// All addresses of `host`, of both families, sorted. Fails where there is none.
+Result<std::vector<Address>> ResolveName(const std::string& host, const ResolveFrom& from);
 
 }  // namespace egress::ctl

@@ -73,7 +73,7 @@ std::string StatusText(const report::AgentStatus& status) {
 
 std::string PinnedText(const json& pinned, const std::string& bpffs) {
   if (!pinned["pinned"].get<bool>()) {
-    return "egressd does not run, and nothing of it is in force: " + pinned["problem"].get<std::string>() + "\n";
+    return "egressd does not run, and its maps cannot be read: " + pinned["problem"].get<std::string>() + "\n";
   }
   std::vector<std::pair<std::string, std::string>> maps;
   for (const json& use : pinned["maps"]) {

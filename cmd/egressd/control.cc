@@ -23,6 +23,7 @@ constexpr std::size_t kMaxClients = 16;
 constexpr std::size_t kMaxRequest = 4096;            // bytes of the request line
 constexpr std::size_t kMaxBehind = 256 * 1024;       // bytes that a follower may lag behind
 constexpr auto kPatience = std::chrono::seconds(10);  // to send the request; to read the rest of an answer
+constexpr auto kPause = std::chrono::seconds(1);      // where no descriptors are left
 
 using ClientId = std::uint64_t;
 
@@ -55,16 +56,20 @@ struct Control::Impl {
   ControlSocket socket;
   std::map<ClientId, Client> clients;
   ClientId next_id = 1;
+  std::optional<EventLoop::TimerId> pause;  // until clients are accepted again
 
   Impl(EventLoop& loop_in, EventLog& events_in, Handlers handlers_in, ControlSocket socket_in)
       : loop(loop_in), events(events_in), handlers(std::move(handlers_in)), socket(std::move(socket_in)) {}
 
   ~Impl() {
+    if (pause) loop.Cancel(*pause);
     loop.Unwatch(socket.fd());
     while (!clients.empty()) Drop(clients.begin()->first);
   }
 
   void Accept();
+  bool WatchListener();
+  void PauseAccepting();
   void OnClient(ClientId id, std::uint32_t happened);
   bool ReadRequest(Client& client);
   void Serve(ClientId id, Client& client, const std::string& line);
@@ -78,7 +83,11 @@ struct Control::Impl {
 void Control::Impl::Accept() {
   while (true) {
     Fd accepted(::accept4(socket.fd(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
-    if (!accepted) return;  // EAGAIN; or the client is gone; or no descriptors are left, and the next wake-up tries
+    if (!accepted) {
+      // Without descriptors the client stays in the queue and would wake the loop for ever: look again later.
+      if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) PauseAccepting();
+      return;
+    }
     if (clients.size() >= kMaxClients) {
       const std::string line = ErrorLine("too many clients of the control socket: end an `egressctl events --follow`");
       // The buffer of a new socket takes this much; a client that is gone has no use for it.
@@ -92,6 +101,18 @@ void Control::Impl::Accept() {
     SetTimer(id, client);
     if (!loop.Watch(fd, EPOLLIN, [this, id](std::uint32_t happened) { OnClient(id, happened); })) Drop(id);
   }
+}
+
+bool Control::Impl::WatchListener() {
+  return loop.Watch(socket.fd(), EPOLLIN, [this](std::uint32_t) { Accept(); }).ok();
+}
+
+void Control::Impl::PauseAccepting() {
+  loop.Unwatch(socket.fd());
+  pause = loop.After(kPause, [this] {
+    pause.reset();
+    if (!WatchListener()) PauseAccepting();
+  });
 }
 
 void Control::Impl::SetTimer(ClientId id, Client& client) {
@@ -222,8 +243,7 @@ Result<Control> Control::Listen(EventLoop& loop, const std::string& run_dir, Han
   auto socket = ControlSocket::Listen(ControlSocketPath(run_dir));
   if (!socket) return std::move(socket).error();
   auto impl = std::make_unique<Impl>(loop, events, std::move(handlers), *std::move(socket));
-  auto watched = loop.Watch(impl->socket.fd(), EPOLLIN, [raw = impl.get()](std::uint32_t) { raw->Accept(); });
-  if (!watched) return std::move(watched).error();
+  if (!impl->WatchListener()) return Error{"watch the control socket in " + run_dir + ": out of memory"};
   return Control(std::move(impl));
 }
 
