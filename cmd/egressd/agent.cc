@@ -1,5 +1,6 @@
 #include "cmd/egressd/agent.h"
 
+#include <arpa/inet.h>
 #include <fcntl.h>
 #include <net/if.h>
 #include <spdlog/spdlog.h>

@@ -1,4 +1,5 @@
 // What the agent tells of itself: events, counters, status.
+#include <arpa/inet.h>
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
