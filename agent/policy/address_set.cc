@@ -26,9 +26,8 @@ AddressSet::AddressSet(std::span<const Prefix> prefixes) {
   }
   for (Ranges* ranges : {&v4_, &v6_}) {
     // Prefixes are nested or disjoint: with the wider first, what is nested ends before the one in front does.
-    std::sort(ranges->begin(), ranges->end(), [](const Range& a, const Range& b) {
-      return a.first != b.first ? a.first < b.first : b.last < a.last;
-    });
+    std::sort(ranges->begin(), ranges->end(),
+              [](const Range& a, const Range& b) { return a.first != b.first ? a.first < b.first : b.last < a.last; });
     std::size_t kept = 0;
     for (const Range& range : *ranges) {
       if (kept == 0 || (*ranges)[kept - 1].last < range.first) (*ranges)[kept++] = range;

@@ -98,9 +98,7 @@ class PortCompiler {
         case EGRESS_HTTP:
           if (state.http == nullptr || item.policy->id < state.http->id) state.http = item.policy;
           break;
-        default:
-          state.https = true;
-          own.push_back(item.group);
+        default: state.https = true; own.push_back(item.group);
       }
     }
     if (!own.empty()) state.groups = groups_.Join(state.groups, std::move(own));
@@ -116,9 +114,8 @@ class PortCompiler {
     std::set<std::uint32_t> used;
     for (const State& state : states_) used.insert(state.groups.begin(), state.groups.end());
     std::vector<std::uint32_t> order(used.begin(), used.end());
-    std::sort(order.begin(), order.end(), [&](std::uint32_t a, std::uint32_t b) {
-      return groups_.Identity(a) < groups_.Identity(b);
-    });
+    std::sort(order.begin(), order.end(),
+              [&](std::uint32_t a, std::uint32_t b) { return groups_.Identity(a) < groups_.Identity(b); });
     std::unordered_map<std::uint32_t, std::uint32_t> index;
     for (const std::uint32_t group : order) {
       index[group] = static_cast<std::uint32_t>(rules_.groups.size());
@@ -132,8 +129,7 @@ class PortCompiler {
 
   std::uint32_t ClassOf(const State& state, const std::unordered_map<std::uint32_t, std::uint32_t>& index) {
     RuleClass made;
-    made.protocols = static_cast<std::uint8_t>((state.tcp.empty() ? 0 : EGRESS_TCP) |
-                                               (state.https ? EGRESS_HTTPS : 0) |
+    made.protocols = static_cast<std::uint8_t>((state.tcp.empty() ? 0 : EGRESS_TCP) | (state.https ? EGRESS_HTTPS : 0) |
                                                (state.http != nullptr ? EGRESS_HTTP : 0));
     made.tcp_unlimited = !state.tcp.empty() && !state.tcp.front()->limits.max_connections;
     for (const EffectivePolicy* policy : state.tcp) made.tcp_policies.push_back(policy->id);

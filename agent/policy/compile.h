@@ -20,8 +20,8 @@ struct HostGroup {
   std::vector<Prefix> cidrs;  // identity of the group together with `port`; sorted
 
   struct Name {
-    std::string name;   // "example.com", or ".example.com" for *.example.com
-    ObjectId policy;    // names the policy in events; where several list the name, one without a connection limit
+    std::string name;  // "example.com", or ".example.com" for *.example.com
+    ObjectId policy;   // names the policy in events; where several list the name, one without a connection limit
     auto operator<=>(const Name&) const = default;
   };
   std::vector<Name> names;  // sorted by name, unique

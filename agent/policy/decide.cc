@@ -11,8 +11,7 @@ namespace {
 constexpr std::uint16_t kDnsPort = 53;
 
 bool Covers(const std::vector<Prefix>& prefixes, const Address& address) {
-  return std::any_of(prefixes.begin(), prefixes.end(),
-                     [&](const Prefix& prefix) { return prefix.Contains(address); });
+  return std::any_of(prefixes.begin(), prefixes.end(), [&](const Prefix& prefix) { return prefix.Contains(address); });
 }
 
 // Why everything passes to (address, port), whatever the policies say; EGRESS_REASON_NONE where it does not.

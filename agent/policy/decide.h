@@ -30,10 +30,10 @@ struct Decision {
 
 // What a connection to (address, port) is before any byte is seen.
 struct ConnectDecision {
-  bool allowed = false;            // the handshake may take place
+  bool allowed = false;  // the handshake may take place
   egress_reason reason = EGRESS_REASON_POLICY;
-  bool any_bytes = false;          // tcp rule, mesh, exclusion ...: nothing more is judged
-  std::uint8_t protocols = 0;      // else: EGRESS_HTTPS and/or EGRESS_HTTP, what has to be judged
+  bool any_bytes = false;      // tcp rule, mesh, exclusion ...: nothing more is judged
+  std::uint8_t protocols = 0;  // else: EGRESS_HTTPS and/or EGRESS_HTTP, what has to be judged
   std::optional<ObjectId> policy;
 };
 

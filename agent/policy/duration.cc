@@ -10,7 +10,14 @@ namespace {
 
 // Longer units first, so that "ms" is not read as "m".
 constexpr std::array<std::pair<std::string_view, double>, 8> kUnits = {{
-    {"ns", 1e-6}, {"us", 1e-3}, {"\xc2\xb5s", 1e-3}, {"\xce\xbcs", 1e-3}, {"ms", 1}, {"s", 1e3}, {"m", 6e4}, {"h", 3.6e6},
+    {"ns", 1e-6},
+    {"us", 1e-3},
+    {"\xc2\xb5s", 1e-3},
+    {"\xce\xbcs", 1e-3},
+    {"ms", 1},
+    {"s", 1e3},
+    {"m", 6e4},
+    {"h", 3.6e6},
 }};
 
 bool IsDigit(char c) { return c >= '0' && c <= '9'; }

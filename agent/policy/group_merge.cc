@@ -34,8 +34,9 @@ void GroupTable::SortUnique(std::vector<Name>* names) {
     const int order = a.name->compare(*b.name);
     return order != 0 ? order < 0 : PreferredOver(*a.policy, *b.policy);
   });
-  names->erase(std::unique(names->begin(), names->end(), [](const Name& a, const Name& b) { return *a.name == *b.name; }),
-               names->end());
+  names->erase(
+      std::unique(names->begin(), names->end(), [](const Name& a, const Name& b) { return *a.name == *b.name; }),
+      names->end());
 }
 
 std::vector<std::uint32_t> GroupTable::Join(const std::vector<std::uint32_t>& around, std::vector<std::uint32_t> own) {

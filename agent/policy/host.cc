@@ -7,7 +7,7 @@
 namespace egress::policy {
 namespace {
 
-constexpr std::size_t kMaxName = 253;   // RFC 1035, 2.3.4, in text form
+constexpr std::size_t kMaxName = 253;  // RFC 1035, 2.3.4, in text form
 constexpr std::size_t kMaxLabel = 63;
 constexpr std::size_t kMaxServerName = 255;
 
@@ -36,6 +36,13 @@ std::string NameProblem(std::string_view name) {
   return "";
 }
 
+// Of any length: Kubernetes bounds the whole name only.
+bool IsLowerLabel(std::string_view label) {
+  const auto plain = [](char c) { return (c >= 'a' && c <= 'z') || IsDigit(c); };
+  return !label.empty() && plain(label.front()) && plain(label.back()) &&
+         std::all_of(label.begin(), label.end(), [&](char c) { return plain(c) || c == '-'; });
+}
+
 }  // namespace
 
 std::string LowerName(std::string_view name) {
@@ -45,6 +52,18 @@ std::string LowerName(std::string_view name) {
     if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
   }
   return lower;
+}
+
+bool IsNamespaceName(std::string_view name) { return name.size() <= kMaxLabel && IsLowerLabel(name); }
+
+bool IsObjectName(std::string_view name) {
+  if (name.size() > kMaxName) return false;
+  for (;;) {
+    const std::size_t dot = name.find('.');
+    if (!IsLowerLabel(name.substr(0, dot))) return false;
+    if (dot == std::string_view::npos) return true;
+    name = name.substr(dot + 1);
+  }
 }
 
 bool IsAddressLiteral(std::string_view host) { return ParseAddress(host).has_value(); }

@@ -14,6 +14,12 @@ namespace egress::policy {
 // literal in canonical text without brackets. The error says what to write instead.
 Result<std::string> NormalizeHost(std::string_view text);
 
+// A name that Kubernetes gives to objects (RFC 1123 subdomain: lower case, at most 253 characters) or to namespaces
+// (one label, at most 63). What is none cannot exist in a cluster, and could be taken for another NS/NAME once written
+// down.
+bool IsObjectName(std::string_view name);
+bool IsNamespaceName(std::string_view name);
+
 // Whether a canonical host is an IP literal.
 bool IsAddressLiteral(std::string_view host);
 

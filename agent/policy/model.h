@@ -35,7 +35,7 @@ enum class Severity { kError, kWarning };
 struct Finding {
   Severity severity = Severity::kError;
   Location location;
-  std::string kind;     // "Egress"; empty where the document has none
+  std::string kind;  // "Egress"; empty where the document has none
   ObjectId object;
   std::string field;    // "spec.ports[1].number": the field to mend
   std::string message;  // what is wrong and what to write instead
@@ -61,8 +61,8 @@ struct Egress {
   std::vector<std::string> hosts;  // lower case, no trailing dot; "*.x" for wildcards; IP literals canonical
   std::vector<Prefix> cidrs;       // empty: any
   std::vector<Port> ports;
-  std::vector<std::string> route_groups;         // HTTPRouteGroup names of the same namespace
-  std::optional<std::string> traffic_setting;    // UpstreamTrafficSetting of the same namespace
+  std::vector<std::string> route_groups;       // HTTPRouteGroup names of the same namespace
+  std::optional<std::string> traffic_setting;  // UpstreamTrafficSetting of the same namespace
 
   // Where things stand in the manifest, for findings that can only be made once other objects are known. `index` is
   // that of the list in the manifest, which may hold items twice.
@@ -80,9 +80,9 @@ struct Egress {
 // One entry of HTTPRouteGroup.spec.matches: path, method and all headers must hold.
 struct HttpMatch {
   std::string name;
-  std::optional<std::string> path_regex;                       // missing: every path
-  std::vector<std::string> methods;                            // empty: all but CONNECT
-  std::vector<std::pair<std::string, std::string>> headers;    // lower-case name, regex
+  std::optional<std::string> path_regex;                     // missing: every path
+  std::vector<std::string> methods;                          // empty: all but CONNECT; {"*", "CONNECT"}: all
+  std::vector<std::pair<std::string, std::string>> headers;  // lower-case name, regex
   auto operator<=>(const HttpMatch&) const = default;
 };
 
@@ -92,7 +92,8 @@ struct HttpRouteGroup {
   std::vector<HttpMatch> matches;
 };
 
-// Limits for each pod and Egress; 0 is "no limit" except where optional.
+// Limits for each pod and Egress. Missing is no limit, 0 admits nothing (of maxRequestsPerConnection 0 is no limit, and
+// so is missing here).
 struct Limits {
   std::optional<std::uint32_t> max_connections;
   std::optional<std::uint32_t> connect_timeout_ms;
@@ -113,9 +114,9 @@ struct MeshConfig {
   Location location;
   bool enable_egress = false;
   bool enable_egress_policy = true;
-  std::vector<Prefix> excluded;                // outboundIPRangeExclusionList
-  std::vector<Prefix> included;                // outboundIPRangeInclusionList; empty: all
-  std::vector<std::uint16_t> excluded_ports;   // outboundPortExclusionList, TCP
+  std::vector<Prefix> excluded;               // outboundIPRangeExclusionList
+  std::vector<Prefix> included;               // outboundIPRangeInclusionList; empty: all
+  std::vector<std::uint16_t> excluded_ports;  // outboundPortExclusionList, TCP
 };
 
 struct Namespace {
@@ -132,8 +133,8 @@ struct Pod {
   ServiceAccount service_account;  // name "default" where the manifest has none
   std::vector<Address> addresses;  // status.podIPs, else status.podIP
   bool host_network = false;
-  std::string netns_path;          // annotation egressd.io/netns
-  std::string cgroup_path;         // annotation egressd.io/cgroup
+  std::string netns_path;   // annotation egressd.io/netns
+  std::string cgroup_path;  // annotation egressd.io/cgroup
 };
 
 // The configuration of egressd, as far as policy depends on it.

@@ -23,7 +23,8 @@ struct Key {
 // `model` is there for every object without errors, and for every Pod: what is unknown of a Pod is empty, so that an
 // error in its manifest does not set it free.
 struct Object {
-  using Model = std::variant<std::monostate, Egress, HttpRouteGroup, UpstreamTrafficSetting, MeshConfig, Namespace, Pod>;
+  using Model =
+      std::variant<std::monostate, Egress, HttpRouteGroup, UpstreamTrafficSetting, MeshConfig, Namespace, Pod>;
 
   Key key;
   Location location;

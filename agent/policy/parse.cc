@@ -4,6 +4,8 @@
 #include <array>
 #include <set>
 
+#include "agent/policy/host.h"
+
 namespace egress::policy {
 namespace {
 
@@ -72,6 +74,7 @@ class Parser {
       id.ns = "default";  // as kubectl apply does
     }
     Report report(file_, kind, id);
+    CheckNames(root, id, known->kind, &report);
     for (const TextProblem& duplicate : duplicates) report.Error(duplicate.line, duplicate.path, duplicate.message);
     auto object = std::make_shared<Object>();
     object->key = {known->kind, id};
@@ -86,6 +89,18 @@ class Parser {
     if (!object->valid && known->kind != Kind::kPod) object->model = std::monostate();
     object->findings = report.Take();
     parsed_.objects.push_back(std::move(object));
+  }
+
+  static void CheckNames(const Node& root, const ObjectId& id, Kind kind, Report* report) {
+    const bool valid = kind == Kind::kNamespace ? IsNamespaceName(id.name) : IsObjectName(id.name);
+    if (!valid) {
+      report->Error(root.FindPath("metadata.name")->line, "metadata.name",
+                    Quoted(id.name) + " is no name that Kubernetes allows; use a-z, 0-9, hyphens and dots");
+    }
+    if (kind != Kind::kNamespace && !IsNamespaceName(id.ns)) {
+      report->Error(root.FindPath("metadata.namespace")->line, "metadata.namespace",
+                    Quoted(id.ns) + " is no name that Kubernetes allows; use a-z, 0-9 and hyphens");
+    }
   }
 
   template <typename T>
@@ -146,8 +161,7 @@ Parsed Parse(const std::string& file, std::string_view text, const Settings& set
     Parsed parsed;
     parsed.broken = true;
     const TextProblem& problem = *documents.failure;
-    parsed.findings.push_back(
-        {Severity::kError, {file, problem.line}, "", {}, problem.path, problem.message});
+    parsed.findings.push_back({Severity::kError, {file, problem.line}, "", {}, problem.path, problem.message});
     return parsed;
   }
   Parser parser(file, settings);

@@ -1,5 +1,6 @@
 // Namespace and Pod: other people's kinds, of which a few fields matter here; unknown ones are nobody's business.
 
+#include "agent/policy/host.h"
 #include "agent/policy/parse.h"
 #include "agent/policy/schema.h"
 
@@ -13,12 +14,9 @@ const Schema& NamespaceSchema() {
 
 const Schema& PodSchema() {
   static constexpr Field kFields[] = {
-      {"metadata.uid", FieldType::kString},
-      {"spec.serviceAccountName", FieldType::kString},
-      {"spec.serviceAccount", FieldType::kString},
-      {"spec.hostNetwork", FieldType::kBool},
-      {"status.podIP", FieldType::kString},
-      {"status.podIPs[].ip", FieldType::kString},
+      {"metadata.uid", FieldType::kString},        {"spec.serviceAccountName", FieldType::kString},
+      {"spec.serviceAccount", FieldType::kString}, {"spec.hostNetwork", FieldType::kBool},
+      {"status.podIP", FieldType::kString},        {"status.podIPs[].ip", FieldType::kString},
   };
   static const Schema schema(kFields, Schema::Head::kObject, Schema::Mode::kLenient);
   return schema;
@@ -76,6 +74,10 @@ void ParsePod(const Node& root, Pod* pod, Report* report) {
   pod->service_account.ns = pod->id.ns;
   std::string account = StringAt(root, "spec.serviceAccountName");
   if (account.empty()) account = StringAt(root, "spec.serviceAccount");
+  if (!account.empty() && !IsObjectName(account)) {
+    report->Error(root.line, "spec.serviceAccountName", Quoted(account) + " is no name of a ServiceAccount");
+    account.clear();
+  }
   // A name that cannot be read is nobody's, and so has no rules; one that is not there is "default".
   const bool readable = !report->has_errors();
   pod->service_account.name = account.empty() && readable ? "default" : account;

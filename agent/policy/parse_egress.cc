@@ -95,11 +95,11 @@ class Reader {
   }
 
   void CheckSource(const Node& item, const std::string& path, const ServiceAccount& account) {
-    for (const auto& [field, text] : {std::pair("name", &account.name), std::pair("namespace", &account.ns)}) {
+    for (const auto& [field, is_name] : {std::pair("name", &IsObjectName), std::pair("namespace", &IsNamespaceName)}) {
       const Node* node = item.Find(field);
-      if (node != nullptr && node->IsString() && text->empty()) {
-        report_.Error(node->line, path + "." + field, "is empty; name a ServiceAccount and its namespace");
-      }
+      if (node == nullptr || !node->IsString() || is_name(node->text)) continue;
+      report_.Error(node->line, path + "." + field,
+                    Quoted(node->text) + " is no name that Kubernetes allows; name a ServiceAccount and its namespace");
     }
     if (!account.ns.empty() && account.ns != egress_.id.ns && !settings_.allow_cross_namespace_sources) {
       report_.Error(LineOf(item, "namespace"), path + ".namespace",
@@ -169,8 +169,9 @@ class Reader {
       if (!known || !value || *value < 1 || *value > 65535) continue;
       const Port port{static_cast<std::uint16_t>(*value), *known};
       if (!seen.insert(port).second) {
-        report_.Warning(item.line, path,
-                        "stands in the list before: " + std::to_string(port.number) + " " + ProtocolName(port.protocol));
+        report_.Warning(
+            item.line, path,
+            "stands in the list before: " + std::to_string(port.number) + " " + ProtocolName(port.protocol));
         continue;
       }
       egress_.ports.push_back(port);
@@ -181,8 +182,7 @@ class Reader {
   static std::optional<Protocol> ParseProtocol(std::string_view text) {
     std::string lower(text);
     for (char& c : lower) c = c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
-    for (const Protocol protocol :
-         {Protocol::kHttp, Protocol::kHttps, Protocol::kTcp, Protocol::kTcpServerFirst}) {
+    for (const Protocol protocol : {Protocol::kHttp, Protocol::kHttps, Protocol::kTcp, Protocol::kTcpServerFirst}) {
       if (lower == ProtocolName(protocol)) return protocol;
     }
     return std::nullopt;
@@ -210,8 +210,9 @@ class Reader {
         egress_.route_group_places.push_back(place);
       } else if (group == kPolicyApi) {
         if (kind != "UpstreamTrafficSetting") {
-          report_.Error(LineOf(item, "kind"), path + ".kind",
-                        "Expected 'matches.kind' for match '" + name + "' to be 'UpstreamTrafficSetting', got: " + kind);
+          report_.Error(
+              LineOf(item, "kind"), path + ".kind",
+              "Expected 'matches.kind' for match '" + name + "' to be 'UpstreamTrafficSetting', got: " + kind);
         }
         if (egress_.traffic_setting) {
           report_.Error(item.line, "spec.matches", "Cannot have more than 1 UpstreamTrafficSetting match");
@@ -260,8 +261,9 @@ class Reader {
     for (std::size_t i = 0; i < egress_.hosts.size(); ++i) {
       if (!IsAddressLiteral(egress_.hosts[i])) continue;
       report_.Warning(host_places_[i].line, ItemPath("spec.hosts", host_places_[i].index),
-                      egress_.hosts[i] + " is an IP literal: clients send no SNI then, so https to it is refused; use "
-                                         "protocol tcp with spec.ipAddresses");
+                      egress_.hosts[i] +
+                          " is an IP literal: clients send no SNI then, so https to it is refused; use "
+                          "protocol tcp with spec.ipAddresses");
     }
   }
 

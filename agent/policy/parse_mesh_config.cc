@@ -34,7 +34,8 @@ void ParseMeshConfig(const Node& root, const Settings& settings, MeshConfig* mes
   MeshConfigSchema().Check(root, report);
   const ObjectId own{settings.control_plane_namespace, "osm-mesh-config"};
   if (mesh_config->id != own) {
-    report->Warning(root.FindPath("metadata.name")->line, "metadata.name", "only " + own.ToString() + " is read; this MeshConfig is ignored");
+    report->Warning(root.FindPath("metadata.name")->line, "metadata.name",
+                    "only " + own.ToString() + " is read; this MeshConfig is ignored");
   }
   mesh_config->enable_egress = BoolAt(root, "spec.traffic.enableEgress", false);
   mesh_config->enable_egress_policy = BoolAt(root, "spec.featureFlags.enableEgressPolicy", true);
@@ -49,9 +50,8 @@ void ParseMeshConfig(const Node& root, const Settings& settings, MeshConfig* mes
     }
   }
   std::sort(mesh_config->excluded_ports.begin(), mesh_config->excluded_ports.end());
-  mesh_config->excluded_ports.erase(
-      std::unique(mesh_config->excluded_ports.begin(), mesh_config->excluded_ports.end()),
-      mesh_config->excluded_ports.end());
+  mesh_config->excluded_ports.erase(std::unique(mesh_config->excluded_ports.begin(), mesh_config->excluded_ports.end()),
+                                    mesh_config->excluded_ports.end());
 }
 
 }  // namespace egress::policy

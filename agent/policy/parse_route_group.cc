@@ -47,8 +47,9 @@ void ReadMethods(const Node& list, const std::string& path, HttpMatch* match, Re
     if (!item.IsString()) continue;
     if (std::find(kMethods.begin(), kMethods.end(), item.text) == kMethods.end()) {
       report->Error(item.line, ItemPath(path, i),
-                    Quoted(item.text) + " is unknown; write GET, HEAD, PUT, POST, DELETE, CONNECT, OPTIONS, TRACE, "
-                                        "PATCH (in upper case) or *");
+                    Quoted(item.text) +
+                        " is unknown; write GET, HEAD, PUT, POST, DELETE, CONNECT, OPTIONS, TRACE, "
+                        "PATCH (in upper case) or *");
       continue;
     }
     all |= item.text == "*";
@@ -70,8 +71,9 @@ void ReadHeaders(const Node& list, const std::string& path, HttpMatch* match, Re
     const std::string item_path = ItemPath(path, i);
     if (!item.IsMap()) continue;
     if (item.children.size() != 1) {
-      report->Error(item.line, item_path,
-                    "has " + std::to_string(item.children.size()) + " keys; write one item for each header: name: regex");
+      report->Error(
+          item.line, item_path,
+          "has " + std::to_string(item.children.size()) + " keys; write one item for each header: name: regex");
       continue;
     }
     const Node& header = item.children[0];

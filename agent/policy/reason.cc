@@ -7,10 +7,30 @@ namespace {
 
 // In the order of enum egress_reason.
 constexpr std::array<const char*, EGRESS_REASON_MAX> kNames = {
-    "none",        "policy",      "sni-mismatch",     "no-sni",         "not-tls",   "http-host",
-    "http-route",  "http-malformed", "protocol",      "fragment",       "malformed-packet", "spoofed-source",
-    "no-socket",   "revoked",     "limit",            "proxy-unavailable", "table-full", "host-binding",
-    "rule",        "mesh",        "excluded",         "dns",            "open",      "inbound",
+    "none",
+    "policy",
+    "sni-mismatch",
+    "no-sni",
+    "not-tls",
+    "http-host",
+    "http-route",
+    "http-malformed",
+    "protocol",
+    "fragment",
+    "malformed-packet",
+    "spoofed-source",
+    "no-socket",
+    "revoked",
+    "limit",
+    "proxy-unavailable",
+    "table-full",
+    "host-binding",
+    "rule",
+    "mesh",
+    "excluded",
+    "dns",
+    "open",
+    "inbound",
 };
 
 }  // namespace

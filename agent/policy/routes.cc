@@ -7,9 +7,8 @@ namespace {
 
 // `lower` is in lower case.
 bool SameName(std::string_view lower, std::string_view name) {
-  return std::equal(lower.begin(), lower.end(), name.begin(), name.end(), [](char a, char b) {
-    return a == (b >= 'A' && b <= 'Z' ? static_cast<char>(b - 'A' + 'a') : b);
-  });
+  return std::equal(lower.begin(), lower.end(), name.begin(), name.end(),
+                    [](char a, char b) { return a == (b >= 'A' && b <= 'Z' ? static_cast<char>(b - 'A' + 'a') : b); });
 }
 
 }  // namespace

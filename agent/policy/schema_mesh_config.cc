@@ -1,5 +1,5 @@
-// The union of the fields that OSM and osm-edge know of MeshConfig. Those that this agent has no use for are held to their
-// types alone: what upstream requires among them does not matter here.
+// The union of the fields that OSM and osm-edge know of MeshConfig. Those that this agent has no use for are held to
+// their types alone: what upstream requires among them does not matter here.
 
 #include "agent/policy/schema_tables.h"
 

@@ -1,8 +1,8 @@
 // Store: all objects known, what is wrong with them, and what follows for each ServiceAccount.
 //
-// Pure: no files, sockets, clocks or logging. A source (directory, API) calls Upsert/Remove as things change, then
-// Commit() once, which says what that touched; cost follows the change (indexes from groups, settings, namespaces
-// and ServiceAccounts to the Egress objects that depend on them).
+// Pure: no files, sockets, clocks or logging. One thread uses it. A source (directory, API) calls Upsert/Remove as
+// things change, then Commit() once, which says what that touched; cost follows the change (indexes from groups,
+// settings, namespaces and ServiceAccounts to the Egress objects that depend on them).
 #pragma once
 
 #include <memory>
@@ -24,9 +24,7 @@ struct Changes {
   std::vector<ObjectId> pods;                    // added, changed, gone, or enrolment changed
   bool network = false;                          // Network() differs
   bool findings = false;                         // Findings() differs
-  bool empty() const {
-    return service_accounts.empty() && policies.empty() && pods.empty() && !network && !findings;
-  }
+  bool empty() const { return service_accounts.empty() && policies.empty() && pods.empty() && !network && !findings; }
 };
 
 class Store {

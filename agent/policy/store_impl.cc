@@ -196,8 +196,7 @@ void Store::Impl::Touch(const Key& key) {
 void Store::Impl::FollowChange(const Key& key, const Object* before, const Object* after, Changes* changes) {
   switch (key.kind) {
     case Kind::kHttpRouteGroup:
-    case Kind::kUpstreamTrafficSetting:
-      return Touch(key);
+    case Kind::kUpstreamTrafficSetting: return Touch(key);
     case Kind::kNamespace: {
       Touch(key);
       const auto pods = pods_by_namespace.find(key.id.name);
@@ -214,8 +213,7 @@ void Store::Impl::FollowChange(const Key& key, const Object* before, const Objec
       }
       return;
     case Kind::kEgress:
-    case Kind::kMeshConfig:
-      return;  // resolved in any case; read by MakeNetwork()
+    case Kind::kMeshConfig: return;  // resolved in any case; read by MakeNetwork()
   }
 }
 
@@ -243,7 +241,8 @@ void Store::Impl::ResolveEgress(const Key& key, Entry* entry, Changes* changes) 
   state.resolved = object;
   Resolution resolution;
   if (object != nullptr) {
-    resolution = Resolve(std::get<Egress>(object->model), settings, [&](const Key& other) { return FindCurrent(other); });
+    resolution =
+        Resolve(std::get<Egress>(object->model), settings, [&](const Key& other) { return FindCurrent(other); });
   }
   findings_changed |= state.findings != resolution.findings;
   state.findings = std::move(resolution.findings);

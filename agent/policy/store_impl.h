@@ -35,7 +35,7 @@ struct Store::Impl {
     std::vector<std::pair<std::string, ObjectPtr>> versions;  // sorted by unit
     ObjectPtr current;                                        // as of the last Commit()
     std::vector<Finding> conflicts;
-    std::unique_ptr<EgressState> egress;                      // of a valid Egress
+    std::unique_ptr<EgressState> egress;  // of a valid Egress
   };
 
   struct Shadows {
@@ -56,12 +56,12 @@ struct Store::Impl {
   std::map<Key, Entry> objects;
   // Key -> Egress objects whose state depends on it. The ids are those in the keys of `objects`, which do not move.
   std::map<Key, std::vector<const ObjectId*>> referrers;
-  std::map<ServiceAccount, std::vector<PolicyPtr>> accounts;            // sorted by id
+  std::map<ServiceAccount, std::vector<PolicyPtr>> accounts;  // sorted by id
   std::map<std::string, std::set<ObjectId>> pods_by_namespace;
-  std::set<std::string> suspects;                                       // units
-  std::unordered_set<std::string> remembered;                           // units that held the MeshConfig once
-  NetworkPolicy network;                                                // as of the last Commit()
-  bool network_known = false;                                           // a Commit() has been made
+  std::set<std::string> suspects;              // units
+  std::unordered_set<std::string> remembered;  // units that held the MeshConfig once
+  NetworkPolicy network;                       // as of the last Commit()
+  bool network_known = false;                  // a Commit() has been made
 
   std::set<Key> dirty;            // versions changed since the last Commit()
   std::set<ObjectId> unresolved;  // Egress objects to resolve again

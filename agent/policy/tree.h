@@ -23,9 +23,9 @@ struct Node {
   enum class Type { kNull, kBool, kInteger, kNumber, kString, kList, kMap };
 
   Type type = Type::kNull;
-  int line = 0;         // of the field's name in a map, of the item in a list; from 1
-  std::string key;      // where the parent is a map
-  std::string text;     // of scalars
+  int line = 0;      // of the field's name in a map, of the item in a list; from 1
+  std::string key;   // where the parent is a map
+  std::string text;  // of scalars
   std::vector<Node> children;
 
   bool IsNull() const { return type == Type::kNull; }

@@ -20,7 +20,12 @@ class Handler : public YAML::EventHandler {
  public:
   std::vector<Document> documents;
 
-  void OnDocumentStart(const YAML::Mark&) override { builder_.StartDocument(); }
+  void OnDocumentStart(const YAML::Mark& mark) override {
+    // yaml-cpp makes an endless row of empty documents out of a token that may not stand there, such as a comma.
+    if (mark.pos == document_at_) throw TextProblem{Line(mark), "", "is not valid YAML: a character is out of place"};
+    document_at_ = mark.pos;
+    builder_.StartDocument();
+  }
   void OnDocumentEnd() override {
     Document document = builder_.EndDocument();
     if (!document.root.IsNull()) documents.push_back(std::move(document));
@@ -59,6 +64,7 @@ class Handler : public YAML::EventHandler {
   }
 
   TreeBuilder builder_;
+  int document_at_ = -1;  // where the document before started
 };
 
 }  // namespace

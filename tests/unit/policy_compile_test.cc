@@ -36,9 +36,7 @@ const RuleClass& At(const RuleSet& rules, std::string_view cidr, std::uint16_t p
   return none;
 }
 
-TEST(Compile, NothingGivesNothing) {
-  EXPECT_EQ(Compile({}), RuleSet());
-}
+TEST(Compile, NothingGivesNothing) { EXPECT_EQ(Compile({}), RuleSet()); }
 
 TEST(Compile, LongerPrefixCarriesTheRulesOfTheShorter) {
   const std::vector<PolicyPtr> policies = {
@@ -63,8 +61,9 @@ TEST(Compile, AllOfIpv6IsNoIpv4) {
 }
 
 TEST(Compile, PoliciesWithoutCidrsShareOneGroupAPort) {
-  const RuleSet rules = Compile(std::vector{Share(Make("a", {{443, Protocol::kHttps}}, {"any"}, {"a.test", "*.b.test"})),
-                                            Share(Make("b", {{443, Protocol::kHttps}}, {"any"}, {"a.test", "c.test"}))});
+  const RuleSet rules =
+      Compile(std::vector{Share(Make("a", {{443, Protocol::kHttps}}, {"any"}, {"a.test", "*.b.test"})),
+                          Share(Make("b", {{443, Protocol::kHttps}}, {"any"}, {"a.test", "c.test"}))});
   ASSERT_EQ(rules.groups.size(), 1U);
   const std::vector<HostGroup::Name> expected = {
       {".b.test", {"ns", "a"}}, {"a.test", {"ns", "a"}}, {"c.test", {"ns", "b"}}};
@@ -74,8 +73,8 @@ TEST(Compile, PoliciesWithoutCidrsShareOneGroupAPort) {
 TEST(Compile, ANameIsHeldToALimitOnlyWhereNobodyGrantsItWithout) {
   EffectivePolicy limited = Make("a", {{443, Protocol::kHttps}}, {"any"}, {"a.test", "b.test"});
   limited.limits.max_connections = 1;
-  const RuleSet rules = Compile(
-      std::vector{Share(limited), Share(Make("z", {{443, Protocol::kHttps}}, {"any"}, {"a.test"}))});
+  const RuleSet rules =
+      Compile(std::vector{Share(limited), Share(Make("z", {{443, Protocol::kHttps}}, {"any"}, {"a.test"}))});
   const std::vector<HostGroup::Name> expected = {{"a.test", {"ns", "z"}}, {"b.test", {"ns", "a"}}};
   EXPECT_EQ(rules.groups[0].names, expected);
 }

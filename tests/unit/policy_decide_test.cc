@@ -51,8 +51,9 @@ void PrintTo(const Flow& flow, std::ostream* stream) { *stream << flow.name; }
 class Connect : public testing::TestWithParam<Flow> {};
 
 TEST_P(Connect, IsDecidedByAddressAndPort) {
-  const PolicyIndex index(Policies(Egress("range", "  ipAddresses: [198.51.100.16/28, \"2001:db8::/64\"]\n"
-                                                   "  ports: [{number: 5000, protocol: tcp-server-first}]\n") +
+  const PolicyIndex index(Policies(Egress("range",
+                                          "  ipAddresses: [198.51.100.16/28, \"2001:db8::/64\"]\n"
+                                          "  ports: [{number: 5000, protocol: tcp-server-first}]\n") +
                                    Egress("web", "  hosts: [a.test]\n  ports: [{number: 443, protocol: https}]\n")));
   NetworkPolicy network;
   network.mesh = {Cidr("10.0.0.0/8")};
@@ -66,24 +67,23 @@ TEST_P(Connect, IsDecidedByAddressAndPort) {
   EXPECT_EQ(decision.any_bytes, flow.allowed && flow.port != 443);
 }
 
-INSTANTIATE_TEST_SUITE_P(
-    Table, Connect,
-    testing::Values(Flow{"FirstOfTheRange", "198.51.100.16", 5000, true, EGRESS_REASON_RULE},
-                    Flow{"LastOfTheRange", "198.51.100.31", 5000, true, EGRESS_REASON_RULE},
-                    Flow{"BeforeTheRange", "198.51.100.15", 5000, false, EGRESS_REASON_POLICY},
-                    Flow{"BehindTheRange", "198.51.100.32", 5000, false, EGRESS_REASON_POLICY},
-                    Flow{"AnotherPort", "198.51.100.16", 5001, false, EGRESS_REASON_POLICY},
-                    Flow{"Mapped", "::ffff:198.51.100.16", 5000, true, EGRESS_REASON_RULE},
-                    Flow{"Ipv6", "2001:db8::1", 5000, true, EGRESS_REASON_RULE},
-                    Flow{"Ipv6Outside", "2001:db8:0:1::1", 5000, false, EGRESS_REASON_POLICY},
-                    Flow{"Https", "192.0.2.1", 443, true, EGRESS_REASON_RULE},
-                    Flow{"Mesh", "10.1.2.3", 22, true, EGRESS_REASON_MESH},
-                    Flow{"Excluded", "203.0.113.9", 22, true, EGRESS_REASON_EXCLUDED},
-                    Flow{"ExcludedPort", "192.0.2.1", 5002, true, EGRESS_REASON_EXCLUDED},
-                    Flow{"Dns", "192.0.2.53", 53, true, EGRESS_REASON_DNS},
-                    Flow{"DnsOnAnotherPort", "192.0.2.53", 54, false, EGRESS_REASON_POLICY},
-                    Flow{"LinkLocal", "169.254.169.254", 80, false, EGRESS_REASON_POLICY}),
-    NameOf);
+INSTANTIATE_TEST_SUITE_P(Table, Connect,
+                         testing::Values(Flow{"FirstOfTheRange", "198.51.100.16", 5000, true, EGRESS_REASON_RULE},
+                                         Flow{"LastOfTheRange", "198.51.100.31", 5000, true, EGRESS_REASON_RULE},
+                                         Flow{"BeforeTheRange", "198.51.100.15", 5000, false, EGRESS_REASON_POLICY},
+                                         Flow{"BehindTheRange", "198.51.100.32", 5000, false, EGRESS_REASON_POLICY},
+                                         Flow{"AnotherPort", "198.51.100.16", 5001, false, EGRESS_REASON_POLICY},
+                                         Flow{"Mapped", "::ffff:198.51.100.16", 5000, true, EGRESS_REASON_RULE},
+                                         Flow{"Ipv6", "2001:db8::1", 5000, true, EGRESS_REASON_RULE},
+                                         Flow{"Ipv6Outside", "2001:db8:0:1::1", 5000, false, EGRESS_REASON_POLICY},
+                                         Flow{"Https", "192.0.2.1", 443, true, EGRESS_REASON_RULE},
+                                         Flow{"Mesh", "10.1.2.3", 22, true, EGRESS_REASON_MESH},
+                                         Flow{"Excluded", "203.0.113.9", 22, true, EGRESS_REASON_EXCLUDED},
+                                         Flow{"ExcludedPort", "192.0.2.1", 5002, true, EGRESS_REASON_EXCLUDED},
+                                         Flow{"Dns", "192.0.2.53", 53, true, EGRESS_REASON_DNS},
+                                         Flow{"DnsOnAnotherPort", "192.0.2.53", 54, false, EGRESS_REASON_POLICY},
+                                         Flow{"LinkLocal", "169.254.169.254", 80, false, EGRESS_REASON_POLICY}),
+                         NameOf);
 
 TEST(ConnectSwitches, OpenPassesAllAndDisabledPoliciesGrantNothing) {
   const PolicyIndex index(Policies(Egress("p", "  ports: [{number: 5000, protocol: tcp}]\n")));
@@ -125,28 +125,27 @@ TEST_P(Tls, IsDecidedByTheServerName) {
   EXPECT_EQ(decision.policy, (ObjectId{"curl", "p"}));
 }
 
-INSTANTIATE_TEST_SUITE_P(
-    Table, Tls,
-    testing::Values(Name{"Listed", "httpbin.org", EGRESS_REASON_RULE},
-                    Name{"UpperCase", "HTTPBIN.org", EGRESS_REASON_RULE},
-                    Name{"TrailingDot", "httpbin.org.", EGRESS_REASON_RULE},
-                    Name{"OneLabel", "a.wild.test", EGRESS_REASON_RULE},
-                    Name{"TwoLabels", "b.a.wild.test", EGRESS_REASON_RULE},
-                    Name{"Literal", "198.51.100.7", EGRESS_REASON_RULE},
-                    Name{"NotTheWildcardItself", "wild.test", EGRESS_REASON_SNI_MISMATCH},
-                    Name{"NotByItsEnd", "evilwild.test", EGRESS_REASON_SNI_MISMATCH},
-                    Name{"NotByItsMiddle", "a.wild.test.evil.test", EGRESS_REASON_SNI_MISMATCH},
-                    Name{"Subdomain", "www.httpbin.org", EGRESS_REASON_SNI_MISMATCH},
-                    Name{"TwoTrailingDots", "httpbin.org..", EGRESS_REASON_NO_SNI},
-                    Name{"Empty", "", EGRESS_REASON_NO_SNI},
-                    Name{"Dot", ".", EGRESS_REASON_NO_SNI},
-                    Name{"LeadingDot", ".wild.test", EGRESS_REASON_NO_SNI},
-                    Name{"EmptyLabel", "a..wild.test", EGRESS_REASON_NO_SNI},
-                    Name{"Nul", std::string("a\0.wild.test", 12), EGRESS_REASON_NO_SNI},
-                    Name{"Port", "httpbin.org:443", EGRESS_REASON_NO_SNI},
-                    Name{"TooLong", std::string(246, 'a') + ".wild.test", EGRESS_REASON_NO_SNI},
-                    Name{"Longest", std::string(245, 'a') + ".wild.test", EGRESS_REASON_RULE}),
-    NameOfName);
+INSTANTIATE_TEST_SUITE_P(Table, Tls,
+                         testing::Values(Name{"Listed", "httpbin.org", EGRESS_REASON_RULE},
+                                         Name{"UpperCase", "HTTPBIN.org", EGRESS_REASON_RULE},
+                                         Name{"TrailingDot", "httpbin.org.", EGRESS_REASON_RULE},
+                                         Name{"OneLabel", "a.wild.test", EGRESS_REASON_RULE},
+                                         Name{"TwoLabels", "b.a.wild.test", EGRESS_REASON_RULE},
+                                         Name{"Literal", "198.51.100.7", EGRESS_REASON_RULE},
+                                         Name{"NotTheWildcardItself", "wild.test", EGRESS_REASON_SNI_MISMATCH},
+                                         Name{"NotByItsEnd", "evilwild.test", EGRESS_REASON_SNI_MISMATCH},
+                                         Name{"NotByItsMiddle", "a.wild.test.evil.test", EGRESS_REASON_SNI_MISMATCH},
+                                         Name{"Subdomain", "www.httpbin.org", EGRESS_REASON_SNI_MISMATCH},
+                                         Name{"TwoTrailingDots", "httpbin.org..", EGRESS_REASON_NO_SNI},
+                                         Name{"Empty", "", EGRESS_REASON_NO_SNI},
+                                         Name{"Dot", ".", EGRESS_REASON_NO_SNI},
+                                         Name{"LeadingDot", ".wild.test", EGRESS_REASON_NO_SNI},
+                                         Name{"EmptyLabel", "a..wild.test", EGRESS_REASON_NO_SNI},
+                                         Name{"Nul", std::string("a\0.wild.test", 12), EGRESS_REASON_NO_SNI},
+                                         Name{"Port", "httpbin.org:443", EGRESS_REASON_NO_SNI},
+                                         Name{"TooLong", std::string(246, 'a') + ".wild.test", EGRESS_REASON_NO_SNI},
+                                         Name{"Longest", std::string(245, 'a') + ".wild.test", EGRESS_REASON_RULE}),
+                         NameOfName);
 
 TEST(TlsAddresses, ANameCountsOnlyForTheAddressesOfItsPolicy) {
   const std::string https = "  ports: [{number: 443, protocol: https}]\n";
@@ -178,8 +177,9 @@ class Http : public testing::TestWithParam<Ask> {};
 TEST_P(Http, IsDecidedByHostAndRoute) {
   const PolicyIndex index(Policies(
       Egress("routed", kHttp + Matches("routes")) +
-      Egress("all", "  hosts: [all.test, \"*.wild.test\", \"2001:db8::1\", 198.51.100.7]\n"
-                    "  ports: [{number: 80, protocol: http}]\n") +
+      Egress("all",
+             "  hosts: [all.test, \"*.wild.test\", \"2001:db8::1\", 198.51.100.7]\n"
+             "  ports: [{number: 80, protocol: http}]\n") +
       Group("routes",
             "  - {name: get, pathRegex: /get, methods: [GET]}\n  - {name: status, pathRegex: \"/status/[0-9]+\"}\n"
             "  - {name: token, pathRegex: /headers, headers: [{X-Token: \"[a-f0-9]{4}\"}, {x-user: .*}]}\n"
@@ -187,8 +187,7 @@ TEST_P(Http, IsDecidedByHostAndRoute) {
             "  - {name: upload, pathRegex: /post, methods: [\"*\"]}\n"
             "  - {name: tunnel, pathRegex: /tunnel, methods: [CONNECT, \"*\"]}\n")));
   const Ask& ask = GetParam();
-  const Decision decision =
-      index.Http(Ip("192.0.2.1"), 80, {ask.method, ask.authority, ask.path, ask.headers});
+  const Decision decision = index.Http(Ip("192.0.2.1"), 80, {ask.method, ask.authority, ask.path, ask.headers});
   EXPECT_STREQ(ReasonName(decision.reason), ReasonName(ask.reason));
   EXPECT_EQ(decision.allowed, ask.reason == EGRESS_REASON_RULE);
 }
@@ -198,26 +197,25 @@ constexpr egress_reason kHost = EGRESS_REASON_HTTP_HOST;
 constexpr egress_reason kRoute = EGRESS_REASON_HTTP_ROUTE;
 constexpr egress_reason kMalformed = EGRESS_REASON_HTTP_MALFORMED;
 
-INSTANTIATE_TEST_SUITE_P(
-    Hosts, Http,
-    testing::Values(Ask{"Host", "GET", "httpbin.org", "/get", {}, kRule},
-                    Ask{"UpperCase", "GET", "HttpBin.ORG", "/get", {}, kRule},
-                    Ask{"TrailingDot", "GET", "httpbin.org.", "/get", {}, kRule},
-                    Ask{"Port", "GET", "httpbin.org:80", "/get", {}, kRule},
-                    Ask{"AnotherPort", "GET", "httpbin.org:81", "/get", {}, kHost},
-                    Ask{"AnotherHost", "GET", "evil.test", "/get", {}, kHost},
-                    Ask{"Wildcard", "GET", "b.a.wild.test:80", "/x", {}, kRule},
-                    Ask{"WildcardItself", "GET", "wild.test", "/x", {}, kHost},
-                    Ask{"WildcardByItsEnd", "GET", "evilwild.test", "/x", {}, kHost},
-                    Ask{"Ipv6", "GET", "[2001:DB8:0::1]:80", "/x", {}, kRule},
-                    Ask{"AnotherIpv6", "GET", "[2001:db8::2]", "/x", {}, kHost},
-                    Ask{"Ipv4", "GET", "198.51.100.7", "/x", {}, kRule},
-                    Ask{"Ipv6WithoutBrackets", "GET", "2001:db8::1", "/x", {}, kMalformed},
-                    Ask{"Userinfo", "GET", "a@httpbin.org", "/get", {}, kMalformed},
-                    Ask{"Empty", "GET", "", "/get", {}, kMalformed},
-                    Ask{"EmptyPort", "GET", "httpbin.org:", "/get", {}, kMalformed},
-                    Ask{"Blank", "GET", "httpbin.org ", "/get", {}, kMalformed}),
-    NameOfAsk);
+INSTANTIATE_TEST_SUITE_P(Hosts, Http,
+                         testing::Values(Ask{"Host", "GET", "httpbin.org", "/get", {}, kRule},
+                                         Ask{"UpperCase", "GET", "HttpBin.ORG", "/get", {}, kRule},
+                                         Ask{"TrailingDot", "GET", "httpbin.org.", "/get", {}, kRule},
+                                         Ask{"Port", "GET", "httpbin.org:80", "/get", {}, kRule},
+                                         Ask{"AnotherPort", "GET", "httpbin.org:81", "/get", {}, kHost},
+                                         Ask{"AnotherHost", "GET", "evil.test", "/get", {}, kHost},
+                                         Ask{"Wildcard", "GET", "b.a.wild.test:80", "/x", {}, kRule},
+                                         Ask{"WildcardItself", "GET", "wild.test", "/x", {}, kHost},
+                                         Ask{"WildcardByItsEnd", "GET", "evilwild.test", "/x", {}, kHost},
+                                         Ask{"Ipv6", "GET", "[2001:DB8:0::1]:80", "/x", {}, kRule},
+                                         Ask{"AnotherIpv6", "GET", "[2001:db8::2]", "/x", {}, kHost},
+                                         Ask{"Ipv4", "GET", "198.51.100.7", "/x", {}, kRule},
+                                         Ask{"Ipv6WithoutBrackets", "GET", "2001:db8::1", "/x", {}, kMalformed},
+                                         Ask{"Userinfo", "GET", "a@httpbin.org", "/get", {}, kMalformed},
+                                         Ask{"Empty", "GET", "", "/get", {}, kMalformed},
+                                         Ask{"EmptyPort", "GET", "httpbin.org:", "/get", {}, kMalformed},
+                                         Ask{"Blank", "GET", "httpbin.org ", "/get", {}, kMalformed}),
+                         NameOfAsk);
 
 INSTANTIATE_TEST_SUITE_P(
     Routes, Http,
@@ -250,10 +248,18 @@ INSTANTIATE_TEST_SUITE_P(
         Ask{"All", "GET", "httpbin.org", "/headers", {{"X-Token", "beef"}, {"X-USER", "a b"}}, kRule},
         Ask{"OneIsMissing", "GET", "httpbin.org", "/headers", {{"X-Token", "beef"}}, kRoute},
         Ask{"ValueAsAWhole", "GET", "httpbin.org", "/headers", {{"X-Token", "beefx"}, {"x-user", ""}}, kRoute},
-        Ask{"EveryLineOfItMustMatch", "GET", "httpbin.org", "/headers",
-            {{"X-Token", "beef"}, {"x-token", "no"}, {"x-user", ""}}, kRoute},
-        Ask{"EveryLineMatches", "GET", "httpbin.org", "/headers",
-            {{"X-Token", "beef"}, {"x-token", "dead"}, {"x-user", ""}}, kRule},
+        Ask{"EveryLineOfItMustMatch",
+            "GET",
+            "httpbin.org",
+            "/headers",
+            {{"X-Token", "beef"}, {"x-token", "no"}, {"x-user", ""}},
+            kRoute},
+        Ask{"EveryLineMatches",
+            "GET",
+            "httpbin.org",
+            "/headers",
+            {{"X-Token", "beef"}, {"x-token", "dead"}, {"x-user", ""}},
+            kRule},
         Ask{"HostIsTheAuthorityAsSent", "GET", "httpbin.org:80", "/host", {}, kRule},
         Ask{"HostOtherwiseSent", "GET", "httpbin.org", "/host", {{"Host", "httpbin.org:80"}}, kRoute}),
     NameOfAsk);
@@ -266,7 +272,9 @@ TEST(HttpUnion, EveryPolicyIsConsideredAndOneWithoutLimitsIsNamed) {
       "  matches: [{apiGroup: policy.openservicemesh.io/v1alpha1, kind: UpstreamTrafficSetting, name: s}]\n";
   const PolicyIndex index(Policies(setting + Egress("a", kHttp + limited) + Egress("z", kHttp + Matches("g")) +
                                    Group("g", "  - {name: get, pathRegex: /get}\n")));
-  const auto judge = [&](const char* path) { return index.Http(Ip("192.0.2.1"), 80, {"GET", "httpbin.org", path, {}}); };
+  const auto judge = [&](const char* path) {
+    return index.Http(Ip("192.0.2.1"), 80, {"GET", "httpbin.org", path, {}});
+  };
   EXPECT_EQ(judge("/get").policy, (ObjectId{"curl", "z"}));
   EXPECT_EQ(judge("/get").rule, "port 80 http, host httpbin.org, route get");
   EXPECT_EQ(judge("/other").policy, (ObjectId{"curl", "a"}));
@@ -283,9 +291,9 @@ TEST(HttpUnion, AGroupThatDoesNotExistAllowsNoRequest) {
 }
 
 TEST(HttpUnion, RoutesDoNotConcernHttpsAndTcp) {
-  const PolicyIndex index(Policies(Egress(
-      "a", "  hosts: [a.test]\n  ports: [{number: 443, protocol: https}, {number: 500, protocol: tcp}]\n" +
-               Matches("none"))));
+  const PolicyIndex index(Policies(
+      Egress("a", "  hosts: [a.test]\n  ports: [{number: 443, protocol: https}, {number: 500, protocol: tcp}]\n" +
+                      Matches("none"))));
   EXPECT_TRUE(index.Tls(Ip("192.0.2.1"), 443, "a.test").allowed);
   EXPECT_TRUE(index.Connect({}, Ip("192.0.2.1"), 500).any_bytes);
 }

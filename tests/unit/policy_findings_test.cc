@@ -23,17 +23,20 @@ void PrintTo(const Case& test_case, std::ostream* stream) { *stream << test_case
 // An Egress whose spec is sources and these lines, from line 6 on.
 std::string Web(const std::string& spec) {
   return "apiVersion: policy.openservicemesh.io/v1alpha1\nkind: Egress\nmetadata: {name: web, namespace: curl}\nspec:\n"
-         "  sources: [{kind: ServiceAccount, name: curl, namespace: curl}]\n" + spec;
+         "  sources: [{kind: ServiceAccount, name: curl, namespace: curl}]\n" +
+         spec;
 }
 
 std::string Routes(const std::string& match) {
   return "apiVersion: specs.smi-spec.io/v1alpha4\nkind: HTTPRouteGroup\nmetadata: {name: routes, namespace: curl}\n"
-         "spec:\n  matches:\n  - " + match;
+         "spec:\n  matches:\n  - " +
+         match;
 }
 
 std::string Setting(const std::string& spec) {
   return "apiVersion: policy.openservicemesh.io/v1alpha1\nkind: UpstreamTrafficSetting\n"
-         "metadata: {name: limits, namespace: curl}\nspec:\n  host: x.test\n" + spec;
+         "metadata: {name: limits, namespace: curl}\nspec:\n  host: x.test\n" +
+         spec;
 }
 
 const std::string kTcp = "  ports: [{number: 5000, protocol: tcp}]\n";
@@ -70,25 +73,28 @@ TEST_P(Findings, TellObjectFieldAndLine) {
 INSTANTIATE_TEST_SUITE_P(
     Errors, Findings,
     testing::Values(
-        Case{"UnknownField", Web("  host: [x.test]\n" + kTcp),
-             kError + "spec.host: is an unknown field; the fields here are: hosts, ipAddresses, matches, ports, sources",
-             Web(kTcp)},
+        Case{
+            "UnknownField", Web("  host: [x.test]\n" + kTcp),
+            kError + "spec.host: is an unknown field; the fields here are: hosts, ipAddresses, matches, ports, sources",
+            Web(kTcp)},
         Case{"UnknownFieldOfAPort", Web("  ports: [{number: 5000, protocol: tcp, name: x}]\n"),
              kError + "spec.ports[0].name: is an unknown field; the fields here are: number, protocol", Web(kTcp)},
         Case{"UnknownFieldOfMetadata",
              "apiVersion: policy.openservicemesh.io/v1alpha1\nkind: Egress\nmetadata:\n  name: web\n  namespace: curl\n"
-             "  label: {a: b}\nspec:\n  sources: [{kind: ServiceAccount, name: curl, namespace: curl}]\n" + kTcp,
+             "  label: {a: b}\nspec:\n  sources: [{kind: ServiceAccount, name: curl, namespace: curl}]\n" +
+                 kTcp,
              kError + "metadata.label: is an unknown field", Web(kTcp)},
         Case{"WrongTypeOfAPort", Web("  ports: [{number: \"5000\", protocol: tcp}]\n"),
-             kError + "spec.ports[0].number: must be an integer, is a string (\"5000\"); write it in decimal", Web(kTcp)},
+             kError + "spec.ports[0].number: must be an integer, is a string (\"5000\"); write it in decimal",
+             Web(kTcp)},
         Case{"FloatingPort", Web("  ports: [{number: 80.0, protocol: tcp}]\n"),
              kError + "spec.ports[0].number: must be an integer, is a number (\"80.0\")", Web(kTcp)},
         Case{"HexPort", Web("  ports: [{number: 0x50, protocol: tcp}]\n"),
              kError + "spec.ports[0].number: must be an integer, is a number (\"0x50\")", Web(kTcp)},
         Case{"OctalPort", Web("  ports: [{number: 0120, protocol: tcp}]\n"),
              kError + "spec.ports[0].number: must be an integer, is a number (\"0120\")", Web(kTcp)},
-        Case{"WrongTypeOfAList", Web("  hosts: x.test\n" + kTcp),
-             kError + "spec.hosts: must be a list, is a string", Web(kTcp)},
+        Case{"WrongTypeOfAList", Web("  hosts: x.test\n" + kTcp), kError + "spec.hosts: must be a list, is a string",
+             Web(kTcp)},
         Case{"EmptyValue", Web("  ipAddresses:\n" + kTcp), kError + "spec.ipAddresses: must be a list, is empty",
              Web("  ipAddresses: []\n" + kTcp)},
         Case{"WrongTypeOfAHost", Web("  hosts: [8]\n  ports: [{number: 80, protocol: http}]\n"),
@@ -98,7 +104,8 @@ INSTANTIATE_TEST_SUITE_P(
         Case{"MissingProtocol", Web("  ports:\n  - number: 80\n"),
              "web.yaml:7: error: Egress curl/web: spec.ports[0].protocol: is missing; it is required", Web(kTcp)},
         Case{"UnknownProtocol", Web("  ports:\n  - number: 81\n    protocol: grpc\n"),
-             "web.yaml:8: error: Egress curl/web: spec.ports[0].protocol: \"grpc\" is unknown; write http, https, tcp or "
+             "web.yaml:8: error: Egress curl/web: spec.ports[0].protocol: \"grpc\" is unknown; write http, https, tcp "
+             "or "
              "tcp-server-first",
              Web(kTcp)},
         Case{"PortTooLarge", Web("  ports: [{number: 70000, protocol: tcp}]\n"),
@@ -123,23 +130,43 @@ INSTANTIATE_TEST_SUITE_P(
              kError + "spec.hosts[0]: \"x_test!\" is no DNS name, wildcard or IP literal", Web(kHttp)},
         Case{"HostIsTheStar", Web("  hosts: [\"*\"]\n  ports: [{number: 80, protocol: http}]\n"),
              kError + "spec.hosts[0]: \"*\" alone is not allowed", Web(kHttp)},
-        Case{"HostWithPort", Web("  hosts: [\"x.test:80\"]\n  ports: [{number: 80, protocol: http}]\n"),
-             kError + "spec.hosts[0]: \"x.test:80\" is neither a name nor an IP literal; a port belongs into spec.ports",
-             Web(kHttp)},
+        Case{
+            "HostWithPort", Web("  hosts: [\"x.test:80\"]\n  ports: [{number: 80, protocol: http}]\n"),
+            kError + "spec.hosts[0]: \"x.test:80\" is neither a name nor an IP literal; a port belongs into spec.ports",
+            Web(kHttp)},
         Case{"SourceInAnotherNamespace",
-             "apiVersion: policy.openservicemesh.io/v1alpha1\nkind: Egress\nmetadata: {name: web, namespace: curl}\nspec:\n"
-             "  sources:\n  - {kind: ServiceAccount, name: curl, namespace: shop}\n" + kTcp,
+             "apiVersion: policy.openservicemesh.io/v1alpha1\nkind: Egress\nmetadata: {name: web, namespace: "
+             "curl}\nspec:\n"
+             "  sources:\n  - {kind: ServiceAccount, name: curl, namespace: shop}\n" +
+                 kTcp,
              kError + "spec.sources[0].namespace: is \"shop\", another namespace", Web(kTcp)},
+        Case{"NameThatKubernetesRefuses",
+             "apiVersion: policy.openservicemesh.io/v1alpha1\nkind: Egress\nmetadata: {name: a/b, namespace: "
+             "curl}\nspec:\n"
+             "  sources: [{kind: ServiceAccount, name: curl, namespace: curl}]\n" +
+                 kTcp,
+             "web.yaml:3: error: Egress curl/a/b: metadata.name: \"a/b\" is no name", Web(kTcp)},
+        Case{"EmptySourceName",
+             "apiVersion: policy.openservicemesh.io/v1alpha1\nkind: Egress\nmetadata: {name: web, namespace: "
+             "curl}\nspec:\n"
+             "  sources:\n  - {kind: ServiceAccount, name: \"\", namespace: curl}\n" +
+                 kTcp,
+             kError + "spec.sources[0].name: \"\" is no name", Web(kTcp)},
         Case{"SourceIsNoServiceAccount",
-             "apiVersion: policy.openservicemesh.io/v1alpha1\nkind: Egress\nmetadata: {name: web, namespace: curl}\nspec:\n"
-             "  sources:\n  - {kind: Pod, name: curl, namespace: curl}\n" + kTcp,
+             "apiVersion: policy.openservicemesh.io/v1alpha1\nkind: Egress\nmetadata: {name: web, namespace: "
+             "curl}\nspec:\n"
+             "  sources:\n  - {kind: Pod, name: curl, namespace: curl}\n" +
+                 kTcp,
              kError + "spec.sources[0].kind: must be ServiceAccount, is \"Pod\"", Web(kTcp)},
         Case{"Mtls",
-             "apiVersion: policy.openservicemesh.io/v1alpha1\nkind: Egress\nmetadata: {name: web, namespace: curl}\nspec:\n"
-             "  sources:\n  - {kind: ServiceAccount, name: curl, namespace: curl, mtls: {issuer: osm}}\n" + kTcp,
+             "apiVersion: policy.openservicemesh.io/v1alpha1\nkind: Egress\nmetadata: {name: web, namespace: "
+             "curl}\nspec:\n"
+             "  sources:\n  - {kind: ServiceAccount, name: curl, namespace: curl, mtls: {issuer: osm}}\n" +
+                 kTcp,
              kError + "spec.sources[0].mtls: is not supported", Web(kTcp)},
         Case{"MissingTrafficSetting",
-             Web("  matches: [{apiGroup: policy.openservicemesh.io/v1alpha1, kind: UpstreamTrafficSetting, name: no}]\n" +
+             Web("  matches: [{apiGroup: policy.openservicemesh.io/v1alpha1, kind: UpstreamTrafficSetting, name: "
+                 "no}]\n" +
                  kTcp),
              kError + "spec.matches[0].name: UpstreamTrafficSetting curl/no does not exist (yet)", Web(kTcp)},
         Case{"RouteGroupOfAnotherKind",
@@ -149,8 +176,9 @@ INSTANTIATE_TEST_SUITE_P(
              Web(kHttp)},
         Case{"TrafficSettingOfAnotherKind",
              Web("  matches: [{apiGroup: policy.openservicemesh.io/v1alpha1, kind: Egress, name: r}]\n" + kHttp),
-             kError + "spec.matches[0].kind: Expected 'matches.kind' for match 'r' to be 'UpstreamTrafficSetting', got: "
-                      "Egress",
+             kError +
+                 "spec.matches[0].kind: Expected 'matches.kind' for match 'r' to be 'UpstreamTrafficSetting', got: "
+                 "Egress",
              Web(kHttp)},
         Case{"UnknownApiGroup", Web("  matches: [{apiGroup: specs.smi-spec.io/v1alpha3, kind: X, name: r}]\n" + kHttp),
              kError + "spec.matches[0].apiGroup: Expected 'matches.apiGroup' to be one of [specs.smi-spec.io/v1alpha4 "
@@ -158,7 +186,8 @@ INSTANTIATE_TEST_SUITE_P(
              Web(kHttp)},
         Case{"TwoTrafficSettings",
              Web("  matches: [{apiGroup: policy.openservicemesh.io/v1alpha1, kind: UpstreamTrafficSetting, name: a}, "
-                 "{apiGroup: policy.openservicemesh.io/v1alpha1, kind: UpstreamTrafficSetting, name: b}]\n" + kTcp),
+                 "{apiGroup: policy.openservicemesh.io/v1alpha1, kind: UpstreamTrafficSetting, name: b}]\n" +
+                 kTcp),
              kError + "spec.matches: Cannot have more than 1 UpstreamTrafficSetting match", Web(kTcp)},
         Case{"DuplicateKey", Web("  hosts: [a.test]\n" + kHttp),
              "web.yaml:7: error: Egress curl/web: spec.hosts: stands twice here (first in line 6)", Web(kHttp)},
@@ -172,16 +201,20 @@ INSTANTIATE_TEST_SUITE_P(
     testing::Values(
         Case{"TcpWithHosts", Web("  hosts: [x.test]\n" + kTcp),
              kWarning + "spec.hosts: are not used by a port with protocol tcp", Web(kTcp)},
-        Case{"ShadowedByTcp", Web("  ports: [{number: 80, protocol: tcp}]\n") + "---\n" +
-                                  "apiVersion: policy.openservicemesh.io/v1alpha1\nkind: Egress\n"
-                                  "metadata: {name: named, namespace: curl}\nspec:\n"
-                                  "  sources: [{kind: ServiceAccount, name: curl, namespace: curl}]\n" + kHttp,
-             "web.yaml:14: warning: Egress curl/named: spec.ports[0].protocol: the http rule on port 80 (any) is shadowed "
+        Case{"ShadowedByTcp",
+             Web("  ports: [{number: 80, protocol: tcp}]\n") + "---\n" +
+                 "apiVersion: policy.openservicemesh.io/v1alpha1\nkind: Egress\n"
+                 "metadata: {name: named, namespace: curl}\nspec:\n"
+                 "  sources: [{kind: ServiceAccount, name: curl, namespace: curl}]\n" +
+                 kHttp,
+             "web.yaml:14: warning: Egress curl/named: spec.ports[0].protocol: the http rule on port 80 (any) is "
+             "shadowed "
              "by a tcp rule of Egress curl/web",
              Web(kHttp)},
         Case{"HttpAndHttps",
              Web("  hosts: [x.test]\n  ports:\n  - {number: 80, protocol: http}\n  - {number: 80, protocol: https}\n"),
-             "web.yaml:9: warning: Egress curl/web: spec.ports[1].protocol: http and https on one port, 80", Web(kHttp)},
+             "web.yaml:9: warning: Egress curl/web: spec.ports[1].protocol: http and https on one port, 80",
+             Web(kHttp)},
         Case{"DuplicateHost", Web("  hosts: [x.test, X.TEST.]\n  ports: [{number: 80, protocol: http}]\n"),
              kWarning + "spec.hosts[1]: stands in the list before: x.test", Web(kHttp)},
         Case{"DuplicatePort", Web("  ports: [{number: 80, protocol: tcp}, {number: 80, protocol: TCP}]\n"),
@@ -191,7 +224,8 @@ INSTANTIATE_TEST_SUITE_P(
         Case{"DuplicateSource",
              "apiVersion: policy.openservicemesh.io/v1alpha1\nkind: Egress\nmetadata: {name: web, namespace: curl}\n"
              "spec:\n  sources: [{kind: ServiceAccount, name: curl, namespace: curl},\n"
-             "    {kind: ServiceAccount, name: curl, namespace: curl}]\n" + kTcp,
+             "    {kind: ServiceAccount, name: curl, namespace: curl}]\n" +
+                 kTcp,
              kWarning + "spec.sources[1]: stands in the list before: curl/curl", Web(kTcp)},
         Case{"CidrInsideTheMesh", Web("  ipAddresses: [10.96.0.80/32]\n" + kTcp),
              kWarning + "spec.ipAddresses[0]: 10.96.0.80/32 is inside meshCIDRs (10.96.0.0/12)", Web(kTcp)},
@@ -231,24 +265,34 @@ INSTANTIATE_TEST_SUITE_P(
              "web.yaml:6: error: HTTPRouteGroup curl/routes: spec.matches[0].name: is missing",
              Routes("{name: a, pathRegex: /a}\n")},
         Case{"RateLimit", Setting("  rateLimit: {local: {tcp: {connections: 1, unit: second}}}\n"),
-             "web.yaml:6: warning: UpstreamTrafficSetting curl/limits: spec.rateLimit: is not supported yet", Setting("")},
+             "web.yaml:6: warning: UpstreamTrafficSetting curl/limits: spec.rateLimit: is not supported yet",
+             Setting("")},
         Case{"MaxRetries", Setting("  connectionSettings: {http: {maxRetries: 1}}\n"),
              "web.yaml:6: warning: UpstreamTrafficSetting curl/limits: spec.connectionSettings.http.maxRetries: is not "
              "supported yet",
              Setting("")},
+        Case{"SettingWithoutHost",
+             "apiVersion: policy.openservicemesh.io/v1alpha1\nkind: UpstreamTrafficSetting\n"
+             "metadata: {name: limits, namespace: curl}\nspec: {}\n",
+             "web.yaml:4: error: UpstreamTrafficSetting curl/limits: spec.host: is missing; it is required",
+             Setting("")},
         Case{"BadTimeout", Setting("  connectionSettings: {tcp: {connectTimeout: 5}}\n"),
-             "web.yaml:6: error: UpstreamTrafficSetting curl/limits: spec.connectionSettings.tcp.connectTimeout: must be "
+             "web.yaml:6: error: UpstreamTrafficSetting curl/limits: spec.connectionSettings.tcp.connectTimeout: must "
+             "be "
              "a string, is an integer",
              Setting("  connectionSettings: {tcp: {connectTimeout: 5s}}\n")},
         Case{"NegativeLimit", Setting("  connectionSettings: {tcp: {maxConnections: -1}}\n"),
-             "web.yaml:6: error: UpstreamTrafficSetting curl/limits: spec.connectionSettings.tcp.maxConnections: must be "
+             "web.yaml:6: error: UpstreamTrafficSetting curl/limits: spec.connectionSettings.tcp.maxConnections: must "
+             "be "
              "at least 0, is -1",
              Setting("  connectionSettings: {tcp: {maxConnections: 1}}\n")},
         Case{"EgressGateway",
-             "apiVersion: policy.openservicemesh.io/v1alpha1\nkind: EgressGateway\nmetadata: {name: g, namespace: curl}\n",
+             "apiVersion: policy.openservicemesh.io/v1alpha1\nkind: EgressGateway\nmetadata: {name: g, namespace: "
+             "curl}\n",
              "web.yaml:2: warning: EgressGateway curl/g: kind: is not supported and ignored", Setting("")},
         Case{"AnotherKind", "apiVersion: v1\nkind: Secret\nmetadata: {name: s, namespace: curl}\n",
-             "web.yaml:2: warning: Secret curl/s: kind: is none of the kinds that egress policy is made of", Setting("")},
+             "web.yaml:2: warning: Secret curl/s: kind: is none of the kinds that egress policy is made of",
+             Setting("")},
         Case{"MeshConfigOfAnotherName",
              "apiVersion: config.openservicemesh.io/v1alpha2\nkind: MeshConfig\n"
              "metadata:\n  name: other\n  namespace: osm-system\n",
@@ -262,7 +306,8 @@ INSTANTIATE_TEST_SUITE_P(
         Case{"YesIsNoBoolean",
              "apiVersion: config.openservicemesh.io/v1alpha1\nkind: MeshConfig\n"
              "metadata: {name: osm-mesh-config, namespace: osm-system}\nspec:\n  traffic:\n    enableEgress: yes\n",
-             "web.yaml:6: error: MeshConfig osm-system/osm-mesh-config: spec.traffic.enableEgress: must be true or false, "
+             "web.yaml:6: error: MeshConfig osm-system/osm-mesh-config: spec.traffic.enableEgress: must be true or "
+             "false, "
              "is a string (\"yes\")",
              Setting("")},
         Case{"NoKind", "apiVersion: v1\nmetadata: {name: s}\n", "web.yaml:1: error: kind: is missing", Setting("")},
@@ -283,9 +328,10 @@ TEST(FindingsAcrossObjects, TheSameObjectTwiceWithDifferentContentNamesBothFiles
 
   store.SetUnit("b.yaml", Web(kHttp));
   store.Commit();
-  EXPECT_EQ(TextOf(store.Findings()),
-            "a.yaml:1: error: Egress curl/web: stands with different content in b.yaml, line 1, too; keep one of them\n"
-            "b.yaml:1: error: Egress curl/web: stands with different content in a.yaml, line 1, too; keep one of them\n");
+  EXPECT_EQ(
+      TextOf(store.Findings()),
+      "a.yaml:1: error: Egress curl/web: stands with different content in b.yaml, line 1, too; keep one of them\n"
+      "b.yaml:1: error: Egress curl/web: stands with different content in a.yaml, line 1, too; keep one of them\n");
   EXPECT_TRUE(store.PoliciesOf({"curl", "curl"}).empty());
   EXPECT_EQ(store.EgressCount().invalid, 1);
 
@@ -302,8 +348,9 @@ TEST(FindingsAcrossObjects, ANamespaceThatIsNotEnrolledIsAWarningOnlyWhereItIsKn
   EXPECT_EQ(TextOf(store.Findings()), "");
   store.SetUnit("namespace.yaml", "apiVersion: v1\nkind: Namespace\nmetadata: {name: curl}\n");
   store.Commit();
-  EXPECT_EQ(TextOf(store.Findings()).find("web.yaml:3: warning: Egress curl/web: metadata.namespace: namespace curl lacks "
-                                          "the label openservicemesh.io/monitored-by"),
+  EXPECT_EQ(TextOf(store.Findings())
+                .find("web.yaml:3: warning: Egress curl/web: metadata.namespace: namespace curl lacks "
+                      "the label openservicemesh.io/monitored-by"),
             0U)
       << TextOf(store.Findings());
   EXPECT_TRUE(store.PoliciesOf({"curl", "curl"}).empty());
@@ -331,12 +378,13 @@ spec:
   - {number: 81, protocol: grpc}
 )");
   store.Commit();
-  EXPECT_EQ(TextOf(store.Findings()),
-            "bad.yaml:13: error: Egress curl/broken: spec.ipAddresses[0]: \"198.51.100.7/24\" has host bits set; write "
-            "198.51.100.0/24\n"
-            "bad.yaml:16: error: Egress curl/broken: spec.ports[1].number: must be in 1..65535, is 70000\n"
-            "bad.yaml:17: error: Egress curl/broken: spec.ports[2].protocol: \"grpc\" is unknown; write http, https, tcp "
-            "or tcp-server-first\n");
+  EXPECT_EQ(
+      TextOf(store.Findings()),
+      "bad.yaml:13: error: Egress curl/broken: spec.ipAddresses[0]: \"198.51.100.7/24\" has host bits set; write "
+      "198.51.100.0/24\n"
+      "bad.yaml:16: error: Egress curl/broken: spec.ports[1].number: must be in 1..65535, is 70000\n"
+      "bad.yaml:17: error: Egress curl/broken: spec.ports[2].protocol: \"grpc\" is unknown; write http, https, tcp "
+      "or tcp-server-first\n");
 }
 
 }  // namespace

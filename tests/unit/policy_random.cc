@@ -8,15 +8,28 @@
 namespace egress::policy {
 namespace {
 
-constexpr std::array kPrefixes = {"any",         "0.0.0.0/0",      "::/0",          "198.51.100.0/24", "198.51.100.0/25",
-                                  "198.51.100.128/25", "198.51.100.7/32", "203.0.113.0/24", "2001:db8::/32", "2001:db8:1::/48",
+constexpr std::array kPrefixes = {"any",
+                                  "0.0.0.0/0",
+                                  "::/0",
+                                  "198.51.100.0/24",
+                                  "198.51.100.0/25",
+                                  "198.51.100.128/25",
+                                  "198.51.100.7/32",
+                                  "203.0.113.0/24",
+                                  "2001:db8::/32",
+                                  "2001:db8:1::/48",
                                   "2001:db8:1::7/128"};
-constexpr std::array kAddresses = {"198.51.100.7", "198.51.100.8",  "198.51.100.200", "203.0.113.9",
-                                   "192.0.2.1",    "2001:db8:1::7", "2001:db8:1::8",  "2001:db8:2::1", "2001:db9::1"};
-constexpr std::array kHosts = {"a.test", "b.test", "x.a.test", "*.a.test", "*.test", "*.x.a.test", "198.51.100.7",
-                               "2001:db8:1::7"};
-constexpr std::array kNames = {"a.test",   "A.Test.",  "b.test", "x.a.test",   "y.x.a.test", "c.test", "test",
-                               "198.51.100.7", "evil.example", "a.test.evil.example", "xa.test", "-", "a..test", ""};
+constexpr std::array kAddresses = {"198.51.100.7",  "198.51.100.8",  "198.51.100.200", "203.0.113.9", "192.0.2.1",
+                                   "2001:db8:1::7", "2001:db8:1::8", "2001:db8:2::1",  "2001:db9::1"};
+constexpr std::array kHosts = {"a.test", "b.test",     "x.a.test",     "*.a.test",
+                               "*.test", "*.x.a.test", "198.51.100.7", "2001:db8:1::7"};
+constexpr std::array kNames = {"a.test",       "A.Test.",
+                               "b.test",       "x.a.test",
+                               "y.x.a.test",   "c.test",
+                               "test",         "198.51.100.7",
+                               "evil.example", "a.test.evil.example",
+                               "xa.test",      "-",
+                               "a..test",      ""};
 constexpr std::array kPaths = {"/get", "/get?x=1", "/getx", "/status/200", "/", "*", "/a/../get"};
 constexpr std::array kRegexes = {"/get", "/status.*", "/.*", ".*x.*"};
 constexpr std::array kMethods = {"GET", "POST", "CONNECT"};

@@ -33,12 +33,14 @@ const std::string kTcpWithLimit =
 
 std::string Group(const std::string& regex) {
   return "apiVersion: specs.smi-spec.io/v1alpha4\nkind: HTTPRouteGroup\nmetadata: {name: group, namespace: curl}\n"
-         "spec: {matches: [{name: a, pathRegex: \"" + regex + "\"}]}\n";
+         "spec: {matches: [{name: a, pathRegex: \"" +
+         regex + "\"}]}\n";
 }
 
 std::string MeshConfig(const std::string& spec) {
   return "apiVersion: config.openservicemesh.io/v1alpha2\nkind: MeshConfig\n"
-         "metadata: {name: osm-mesh-config, namespace: osm-system}\nspec: " + spec + "\n";
+         "metadata: {name: osm-mesh-config, namespace: osm-system}\nspec: " +
+         spec + "\n";
 }
 
 Store Enrolled(Settings settings = {}) {
@@ -80,9 +82,11 @@ TEST(Store, ARewrittenOrRenamedFileOfEqualContentChangesNothing) {
 TEST(Store, AChangeTouchesOnlyItsOwnServiceAccount) {
   Store store = Enrolled();
   store.SetUnit("a.yaml", Egress("a", kTcp));
-  store.SetUnit("b.yaml", "apiVersion: policy.openservicemesh.io/v1alpha1\nkind: Egress\n"
-                          "metadata: {name: b, namespace: curl}\nspec:\n"
-                          "  sources: [{kind: ServiceAccount, name: wget, namespace: curl}]\n" + kTcp);
+  store.SetUnit("b.yaml",
+                "apiVersion: policy.openservicemesh.io/v1alpha1\nkind: Egress\n"
+                "metadata: {name: b, namespace: curl}\nspec:\n"
+                "  sources: [{kind: ServiceAccount, name: wget, namespace: curl}]\n" +
+                    kTcp);
   EXPECT_EQ(store.Commit().service_accounts, (Accounts{kCurl, {"curl", "wget"}}));
   store.SetUnit("a.yaml", Egress("a", "  ports: [{number: 5001, protocol: tcp}]\n"));
   const Changes changes = store.Commit();
@@ -94,7 +98,8 @@ TEST(Store, AnInvalidVersionWithdrawsWhatTheValidOneGranted) {
   Store store = Enrolled();
   store.SetUnit("web.yaml", Egress("web", kTcp) + "---\n" + Egress("other", kTcp));
   store.Commit();
-  store.SetUnit("web.yaml", Egress("web", "  ports: [{number: 5000, protocol: x}]\n") + "---\n" + Egress("other", kTcp));
+  store.SetUnit("web.yaml",
+                Egress("web", "  ports: [{number: 5000, protocol: x}]\n") + "---\n" + Egress("other", kTcp));
   EXPECT_EQ(store.Commit().policies, (Ids{{"curl", "web"}})) << "the other one is not disturbed";
   EXPECT_EQ(store.PoliciesOf(kCurl).size(), 1U);
   EXPECT_EQ(store.EgressCount().valid, 1);
@@ -284,7 +289,8 @@ TEST(Store, SourcesOfOtherNamespacesCountOnlyWhereAllowedAndEnrolled) {
   const std::string text =
       "apiVersion: policy.openservicemesh.io/v1alpha1\nkind: Egress\nmetadata: {name: web, namespace: curl}\nspec:\n"
       "  sources: [{kind: ServiceAccount, name: curl, namespace: curl},\n"
-      "    {kind: ServiceAccount, name: shop, namespace: shop}]\n" + kTcp;
+      "    {kind: ServiceAccount, name: shop, namespace: shop}]\n" +
+      kTcp;
   const std::string shop = "apiVersion: v1\nkind: Namespace\nmetadata: {name: shop, labels: ";
   Store refused = Enrolled();
   refused.SetUnit("web.yaml", text);
@@ -319,8 +325,9 @@ TEST_P(Enrolment, DecidesWhoIsGovernedAndWhatCounts) {
   const EnrolmentCase& test_case = GetParam();
   Store store{Settings()};
   store.SetUnit("web.yaml", Egress("web", kTcp));
-  store.SetUnit("pod.yaml", "apiVersion: v1\nkind: Pod\nmetadata: {name: p, namespace: curl}\n"
-                            "spec: {serviceAccountName: curl, containers: []}\n");
+  store.SetUnit("pod.yaml",
+                "apiVersion: v1\nkind: Pod\nmetadata: {name: p, namespace: curl}\n"
+                "spec: {serviceAccountName: curl, containers: []}\n");
   if (!test_case.metadata.empty()) {
     store.SetUnit("ns.yaml", "apiVersion: v1\nkind: Namespace\nmetadata: {name: curl, " + test_case.metadata + "}\n");
   }
@@ -334,26 +341,26 @@ TEST_P(Enrolment, DecidesWhoIsGovernedAndWhatCounts) {
 
 INSTANTIATE_TEST_SUITE_P(
     Table, Enrolment,
-    testing::Values(
-        EnrolmentCase{"Enrolled", "labels: {openservicemesh.io/monitored-by: osm}", true, true},
-        EnrolmentCase{"NoLabel", "labels: {}", false, false},
-        EnrolmentCase{"AnotherMesh", "labels: {openservicemesh.io/monitored-by: other}", false, false},
-        EnrolmentCase{"Ignored", "labels: {openservicemesh.io/monitored-by: osm, openservicemesh.io/ignore: \"\"}", false,
-                      false},
-        EnrolmentCase{"InjectionDisabled",
-                      "labels: {openservicemesh.io/monitored-by: osm}, annotations: "
-                      "{openservicemesh.io/sidecar-injection: Disabled}",
-                      false, false},
-        EnrolmentCase{"InjectionNo",
-                      "labels: {openservicemesh.io/monitored-by: osm}, annotations: "
-                      "{openservicemesh.io/sidecar-injection: \"NO\"}",
-                      false, false},
-        EnrolmentCase{"InjectionOtherwise",
-                      "labels: {openservicemesh.io/monitored-by: osm}, annotations: "
-                      "{openservicemesh.io/sidecar-injection: \"off\"}",
-                      true, true},
-        EnrolmentCase{"Missing", "", true, false},
-        EnrolmentCase{"Invalid", "labels: {openservicemesh.io/monitored-by: true}", true, false}),
+    testing::Values(EnrolmentCase{"Enrolled", "labels: {openservicemesh.io/monitored-by: osm}", true, true},
+                    EnrolmentCase{"NoLabel", "labels: {}", false, false},
+                    EnrolmentCase{"AnotherMesh", "labels: {openservicemesh.io/monitored-by: other}", false, false},
+                    EnrolmentCase{"Ignored",
+                                  "labels: {openservicemesh.io/monitored-by: osm, openservicemesh.io/ignore: \"\"}",
+                                  false, false},
+                    EnrolmentCase{"InjectionDisabled",
+                                  "labels: {openservicemesh.io/monitored-by: osm}, annotations: "
+                                  "{openservicemesh.io/sidecar-injection: Disabled}",
+                                  false, false},
+                    EnrolmentCase{"InjectionNo",
+                                  "labels: {openservicemesh.io/monitored-by: osm}, annotations: "
+                                  "{openservicemesh.io/sidecar-injection: \"NO\"}",
+                                  false, false},
+                    EnrolmentCase{"InjectionOtherwise",
+                                  "labels: {openservicemesh.io/monitored-by: osm}, annotations: "
+                                  "{openservicemesh.io/sidecar-injection: \"off\"}",
+                                  true, true},
+                    EnrolmentCase{"Missing", "", true, false},
+                    EnrolmentCase{"Invalid", "labels: {openservicemesh.io/monitored-by: true}", true, false}),
     NameOfEnrolment);
 
 TEST(Store, SystemNamespacesAreNotGovernedWhileUnknown) {
@@ -370,8 +377,9 @@ TEST(Store, SystemNamespacesAreNotGovernedWhileUnknown) {
     EXPECT_EQ(view.governed, view.pod->id == (ObjectId{"unknown", "p"})) << view.pod->id.ToString();
     EXPECT_EQ(view.pod->service_account.name, "default");
   }
-  store.SetUnit("ns.yaml", "apiVersion: v1\nkind: Namespace\nmetadata: {name: kube-system, labels: "
-                           "{openservicemesh.io/monitored-by: osm}}\n");
+  store.SetUnit("ns.yaml",
+                "apiVersion: v1\nkind: Namespace\nmetadata: {name: kube-system, labels: "
+                "{openservicemesh.io/monitored-by: osm}}\n");
   EXPECT_EQ(store.Commit().pods, (Ids{{"kube-system", "p"}}));
   EXPECT_TRUE(store.FindPod({"kube-system", "p"}).governed) << "enrolled by hand";
 }
@@ -395,8 +403,9 @@ TEST(Store, APodIsReadWithItsAddressesAndAnnotations) {
 
 TEST(Store, AnErrorInAPodDoesNotSetItFree) {
   Store store = Enrolled();
-  store.SetUnit("pod.yaml", "apiVersion: v1\nkind: Pod\nmetadata: {name: p, namespace: curl}\n"
-                            "spec: {hostNetwork: \"true\", serviceAccountName: 5}\n");
+  store.SetUnit("pod.yaml",
+                "apiVersion: v1\nkind: Pod\nmetadata: {name: p, namespace: curl}\n"
+                "spec: {hostNetwork: \"true\", serviceAccountName: 5}\n");
   store.Commit();
   EXPECT_TRUE(store.FindPod({"curl", "p"}).governed);
   EXPECT_EQ(store.FindPod({"curl", "p"}).pod->service_account.name, "") << "nobody's rules are its own";
@@ -410,9 +419,10 @@ TEST(Store, AnErrorInAPodDoesNotSetItFree) {
 
 TEST(Store, AListIsReadAsItsItems) {
   Store store{Settings()};
-  store.SetUnit("list.yaml", "apiVersion: v1\nkind: List\nitems:\n- apiVersion: v1\n  kind: Namespace\n  metadata:\n"
-                             "    name: curl\n    labels: {openservicemesh.io/monitored-by: osm}\n"
-                             "- apiVersion: v1\n  kind: Pod\n  metadata: {name: p, namespace: curl}\n");
+  store.SetUnit("list.yaml",
+                "apiVersion: v1\nkind: List\nitems:\n- apiVersion: v1\n  kind: Namespace\n  metadata:\n"
+                "    name: curl\n    labels: {openservicemesh.io/monitored-by: osm}\n"
+                "- apiVersion: v1\n  kind: Pod\n  metadata: {name: p, namespace: curl}\n");
   store.Commit();
   EXPECT_EQ(TextOf(store.Findings()), "");
   EXPECT_TRUE(store.FindPod({"curl", "p"}).governed);

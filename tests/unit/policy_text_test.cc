@@ -106,7 +106,8 @@ INSTANTIATE_TEST_SUITE_P(
                     Hostile{"MapAsKey", "{a: b}: c\n", "field name"},
                     Hostile{"TwoKinds", "kind: Egress\nkind: MeshConfig\n", "twice"},
                     Hostile{"TabIndent", "a:\n\t- b\n", ""}, Hostile{"Unclosed", "a: \"b\n", "scalar"},
-                    Hostile{"UnclosedSingle", "a: 'b\n", "scalar"}, Hostile{"UnclosedList", "a: [b\n", "flow"}),
+                    Hostile{"UnclosedSingle", "a: 'b\n", "scalar"}, Hostile{"CommaFirst", ",a: b\n", "out of place"},
+                    Hostile{"BracketFirst", "]\n", ""}, Hostile{"UnclosedList", "a: [b\n", "flow"}),
     NameOf);
 
 TEST(Tree, EmptyTextsHoldNoDocuments) {
@@ -120,30 +121,58 @@ TEST(Tree, EmptyTextsHoldNoDocuments) {
 TEST(Tree, PlainScalarsHaveTheTypesThatAPersonExpects) {
   using Type = Node::Type;
   const std::pair<const char*, Type> cases[] = {
-      {"80", Type::kInteger},     {"-1", Type::kInteger},    {"+80", Type::kInteger},  {"0", Type::kInteger},
-      {"080", Type::kNumber},     {"0x50", Type::kNumber},   {"0o17", Type::kNumber},  {"80.0", Type::kNumber},
-      {"8e1", Type::kNumber},     {"1_000", Type::kNumber},  {".inf", Type::kNumber},  {".5", Type::kNumber},
-      {"-.inf", Type::kNumber},   {"true", Type::kBool},     {"False", Type::kBool},   {"yes", Type::kString},
-      {"on", Type::kString},      {"off", Type::kString},    {"y", Type::kString},     {"1.2.3.4", Type::kString},
-      {"10.0.0.0/8", Type::kString}, {"-", Type::kString},   {".", Type::kString},     {"e5", Type::kString},
-      {"~", Type::kNull},         {"null", Type::kNull},     {"Null", Type::kNull},    {"nil", Type::kString},
-      {"12a", Type::kString},     {"::1", Type::kString},    {"1:30", Type::kString},  {"_1", Type::kString}};
+      {"80", Type::kInteger},   {"-1", Type::kInteger},     {"+80", Type::kInteger},
+      {"0", Type::kInteger},    {"080", Type::kNumber},     {"0x50", Type::kNumber},
+      {"0o17", Type::kNumber},  {"80.0", Type::kNumber},    {"8e1", Type::kNumber},
+      {"1_000", Type::kNumber}, {".inf", Type::kNumber},    {".5", Type::kNumber},
+      {"-.inf", Type::kNumber}, {"true", Type::kBool},      {"False", Type::kBool},
+      {"yes", Type::kString},   {"on", Type::kString},      {"off", Type::kString},
+      {"y", Type::kString},     {"1.2.3.4", Type::kString}, {"10.0.0.0/8", Type::kString},
+      {"-", Type::kString},     {".", Type::kString},       {"e5", Type::kString},
+      {"~", Type::kNull},       {"null", Type::kNull},      {"Null", Type::kNull},
+      {"nil", Type::kString},   {"12a", Type::kString},     {"::1", Type::kString},
+      {"1:30", Type::kString},  {"_1", Type::kString}};
   for (const auto& [text, type] : cases) EXPECT_EQ(PlainScalarType(text), type) << text;
 }
 
 TEST(Host, NamesWildcardsAndLiteralsAreMadeCanonical) {
-  const std::pair<const char*, const char*> good[] = {
-      {"HttpBin.org.", "httpbin.org"}, {"*.Example.com", "*.example.com"}, {"localhost", "localhost"},
-      {"a_b-c.test", "a_b-c.test"},    {"198.51.100.7", "198.51.100.7"},   {"2001:DB8::0:1", "2001:db8::1"},
-      {"[2001:db8::1]", "2001:db8::1"}, {"::ffff:1.2.3.4", "1.2.3.4"},      {"xn--bcher-kva.example", "xn--bcher-kva.example"}};
+  const std::pair<const char*, const char*> good[] = {{"HttpBin.org.", "httpbin.org"},
+                                                      {"*.Example.com", "*.example.com"},
+                                                      {"localhost", "localhost"},
+                                                      {"a_b-c.test", "a_b-c.test"},
+                                                      {"198.51.100.7", "198.51.100.7"},
+                                                      {"2001:DB8::0:1", "2001:db8::1"},
+                                                      {"[2001:db8::1]", "2001:db8::1"},
+                                                      {"::ffff:1.2.3.4", "1.2.3.4"},
+                                                      {"xn--bcher-kva.example", "xn--bcher-kva.example"}};
   for (const auto& [text, canonical] : good) {
     const auto host = NormalizeHost(text);
     ASSERT_TRUE(host.ok()) << text << host.error().message;
     EXPECT_EQ(*host, canonical);
   }
-  for (const char* text : {"", "*", "*.", "*.*.test", "a.*", "*a.test", "a..b", ".a", "a.b..", "-a.test", "a-.test",
-                           "b\xc3\xbc" "cher.example", "a b", "http://a.test", "a.test/x", "a.test:80", "999.1.1.1",
-                           "1.2.3", "*.1", "[::1", "a@b.test", "fe80::1%eth0"}) {
+  for (const char* text : {"",
+                           "*",
+                           "*.",
+                           "*.*.test",
+                           "a.*",
+                           "*a.test",
+                           "a..b",
+                           ".a",
+                           "a.b..",
+                           "-a.test",
+                           "a-.test",
+                           "b\xc3\xbc"
+                           "cher.example",
+                           "a b",
+                           "http://a.test",
+                           "a.test/x",
+                           "a.test:80",
+                           "999.1.1.1",
+                           "1.2.3",
+                           "*.1",
+                           "[::1",
+                           "a@b.test",
+                           "fe80::1%eth0"}) {
     EXPECT_FALSE(NormalizeHost(text).ok()) << text;
   }
   EXPECT_FALSE(NormalizeHost(std::string(64, 'a') + ".test").ok());
@@ -199,7 +228,8 @@ systemNamespaces: [kube-system, monitoring]
 cniConfDir: /a
 cniBinDir: /b
 hostBinding: off
-)", &findings);
+)",
+                                  &findings);
   ASSERT_TRUE(config.ok()) << config.error().message;
   EXPECT_EQ(TextOf(findings), "");
   EXPECT_EQ(config->settings.mesh_name, "mesh");
@@ -236,8 +266,9 @@ TEST(Config, EveryProblemIsToldWithItsLine) {
       {"meshNam: osm\n", "c.yaml:1: error: meshNam: is an unknown field; the fields here are: allowCross"},
       {"\nmeshName: 5\n", "c.yaml:2: error: meshName: must be a string, is an integer"},
       {"meshName: \"\"\n", "c.yaml:1: error: meshName: is empty"},
-      {"meshCIDRs: [10.244.0.1/16]\n", "c.yaml:1: error: meshCIDRs[0]: \"10.244.0.1/16\" has host bits set; write "
-                                       "10.244.0.0/16"},
+      {"meshCIDRs: [10.244.0.1/16]\n",
+       "c.yaml:1: error: meshCIDRs[0]: \"10.244.0.1/16\" has host bits set; write "
+       "10.244.0.0/16"},
       {"meshCIDRs: 10.244.0.0/16\n", "c.yaml:1: error: meshCIDRs: must be a list"},
       {"dnsServers:\n- 198.51.100.53/32\n", "c.yaml:2: error: dnsServers[0]: \"198.51.100.53/32\" is no IP address"},
       {"otherProtocols: maybe\n", "c.yaml:1: error: otherProtocols: must be deny or allow, is \"maybe\""},
