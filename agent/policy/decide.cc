@@ -32,7 +32,12 @@ egress_reason WhyOpen(const NetworkPolicy& network, const Address& address, std:
 
 // "port 443 https, host *.example.com, route get".
 std::string RuleText(std::uint16_t port, const char* protocol, std::string_view host, std::string_view route = {}) {
-  std::string text = "port " + std::to_string(port) + " " + protocol;
+  std::string text;
+  text.reserve(40 + host.size() + route.size());
+  text += "port ";
+  text += std::to_string(port);
+  text += ' ';
+  text += protocol;
   if (!host.empty()) {
     text += host.front() == '.' ? ", host *" : ", host ";
     text += host;

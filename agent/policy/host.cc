@@ -66,7 +66,11 @@ bool IsObjectName(std::string_view name) {
   }
 }
 
-bool IsAddressLiteral(std::string_view host) { return ParseAddress(host).has_value(); }
+bool IsAddressLiteral(std::string_view host) {
+  // Every request asks: names are told by their last character, which is a digit only in few of them.
+  const bool possible = !host.empty() && (IsDigit(host.back()) || host.find(':') != std::string_view::npos);
+  return possible && ParseAddress(host).has_value();
+}
 
 Result<std::string> NormalizeHost(std::string_view text) {
   const std::string quoted = "\"" + std::string(text.substr(0, 300)) + "\" ";

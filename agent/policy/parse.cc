@@ -68,6 +68,8 @@ class Parser {
     ObjectId id{StringAt(root, "metadata.namespace"), StringAt(root, "metadata.name")};
     if (known == kKinds.end()) return Ignored(root, kind, version, id);
     if (id.name.empty()) return Unidentified(root, kind, "metadata.name", "is missing or no string; it is required");
+    const Node* ns = root.FindPath("metadata.namespace");
+    if (ns != nullptr && !ns->IsString()) return Unidentified(*ns, kind, "metadata.namespace", "must be a string");
     if (known->kind == Kind::kNamespace) {
       id.ns.clear();
     } else if (id.ns.empty()) {

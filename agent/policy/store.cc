@@ -23,8 +23,7 @@ void Store::RemoveUnit(const std::string& unit) { impl_->RemoveUnit(unit); }
 
 std::vector<std::string> Store::MeshConfigUnits() const {
   std::set<std::string> names = impl_->suspects;
-  const auto found =
-      impl_->objects.find({Kind::kMeshConfig, {impl_->settings.control_plane_namespace, "osm-mesh-config"}});
+  const auto found = impl_->objects.find(impl_->MeshConfigKey());
   if (found != impl_->objects.end()) {
     for (const auto& [unit, object] : found->second.versions) names.insert(unit);
   }

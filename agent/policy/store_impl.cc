@@ -3,37 +3,11 @@
 #include <algorithm>
 
 #include "agent/policy/enrolment.h"
-#include "agent/policy/parse.h"
 #include "agent/policy/resolve.h"
 #include "agent/policy/shadow.h"
 
 namespace egress::policy {
 namespace {
-
-// Whether text that does not parse may be meant as a MeshConfig: it says so after `kind` or `apiVersion`.
-bool MentionsMeshConfig(std::string_view text) {
-  const auto follows = [&](std::string_view word, std::string_view field) {
-    for (std::size_t at = text.find(word); at != std::string_view::npos; at = text.find(word, at + 1)) {
-      std::string_view head = text.substr(0, at);
-      const std::size_t value = head.find_last_not_of(" \t\r\n\"'");
-      if (value == std::string_view::npos || head[value] != ':') continue;
-      const std::size_t name = head.find_last_not_of(" \t\r\n\"'", value == 0 ? 0 : value - 1);
-      if (name != std::string_view::npos && head.substr(0, name + 1).ends_with(field)) return true;
-    }
-    return false;
-  };
-  return follows("MeshConfig", "kind") || follows("config.openservicemesh.io/", "apiVersion");
-}
-
-// What is left of an object whose text can no longer be read. A Pod stays what it was: it is no grant, and forgetting
-// it would set it free.
-ObjectPtr Unreadable(const Object& object) {
-  auto left = std::make_shared<Object>();
-  left->key = object.key;
-  left->location = object.location;
-  if (object.key.kind == Kind::kPod) left->model = object.model;
-  return left;
-}
 
 void SortUnique(auto* list) {
   std::sort(list->begin(), list->end());
@@ -41,68 +15,6 @@ void SortUnique(auto* list) {
 }
 
 }  // namespace
-
-void Store::Impl::SetUnit(const std::string& name, std::string_view text, const std::string& file) {
-  Parsed parsed = Parse(file, text, settings);
-  Unit next;
-  next.objects = std::move(parsed.objects);
-  next.findings = std::move(parsed.findings);
-  const auto found = units.find(name);
-  const Unit* previous = found == units.end() ? nullptr : &found->second;
-  if (parsed.broken || parsed.unidentified) KeepUnread(name, previous, text, &next);
-  if (next.suspect) {
-    suspects.insert(name);
-  } else {
-    suspects.erase(name);
-  }
-  if (!parsed.broken) remembered.erase(name);
-  findings_changed |= previous == nullptr ? !next.findings.empty() : next.findings != previous->findings;
-  ReplaceVersions(name, previous, next);
-  units[name] = std::move(next);
-}
-
-// What the unit held before and does not hold now has not been deleted: it may be in what cannot be read.
-void Store::Impl::KeepUnread(const std::string& name, const Unit* previous, std::string_view text, Unit* next) const {
-  std::set<Key> present;
-  bool mesh_config = false;
-  for (const ObjectPtr& object : next->objects) {
-    present.insert(object->key);
-    mesh_config |= object->key.kind == Kind::kMeshConfig;
-  }
-  if (previous != nullptr) {
-    for (const ObjectPtr& object : previous->objects) {
-      if (present.insert(object->key).second) next->objects.push_back(Unreadable(*object));
-    }
-  }
-  const bool was_suspect = previous != nullptr && previous->suspect;
-  next->suspect = !mesh_config && (was_suspect || remembered.contains(name) || MentionsMeshConfig(text));
-}
-
-void Store::Impl::RemoveUnit(const std::string& name) {
-  const auto found = units.find(name);
-  if (found == units.end()) return;
-  suspects.erase(name);
-  remembered.erase(name);
-  findings_changed |= !found->second.findings.empty();
-  ReplaceVersions(name, &found->second, Unit());
-  units.erase(found);
-}
-
-void Store::Impl::ReplaceVersions(const std::string& name, const Unit* previous, const Unit& next) {
-  if (previous != nullptr) {
-    for (const ObjectPtr& object : previous->objects) {
-      std::erase_if(objects[object->key].versions, [&](const auto& version) { return version.first == name; });
-      dirty.insert(object->key);
-    }
-  }
-  for (const ObjectPtr& object : next.objects) {
-    auto& versions = objects[object->key].versions;
-    const auto at = std::upper_bound(versions.begin(), versions.end(), name,
-                                     [](const std::string& a, const auto& version) { return a < version.first; });
-    versions.insert(at, {name, object});
-    dirty.insert(object->key);
-  }
-}
 
 const Store::Impl::EgressState* Store::Impl::FindEgress(const ObjectId& id) const {
   const auto found = objects.find({Kind::kEgress, id});
@@ -290,7 +202,7 @@ NetworkPolicy Store::Impl::MakeNetwork() const {
   made.dns_servers = settings.dns_servers;
   made.other_protocols_allowed = settings.other_protocols_allowed;
   made.audit = settings.audit;
-  const Object* object = FindCurrent({Kind::kMeshConfig, {settings.control_plane_namespace, "osm-mesh-config"}});
+  const Object* object = FindCurrent(MeshConfigKey());
   if (!suspects.empty() || (object != nullptr && !object->valid)) {
     made.policies_enabled = false;
   } else if (object != nullptr) {

@@ -47,6 +47,7 @@ struct Store::Impl {
   void RemoveUnit(const std::string& name);
   Changes Commit();
   std::vector<Finding> Findings() const;
+  Key MeshConfigKey() const { return {Kind::kMeshConfig, {settings.control_plane_namespace, "osm-mesh-config"}}; }
   const Object* FindCurrent(const Key& key) const;
   const EgressState* FindEgress(const ObjectId& id) const;
   PodView View(const ObjectPtr& object) const;  // of a Pod

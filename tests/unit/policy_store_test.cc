@@ -231,6 +231,10 @@ INSTANTIATE_TEST_SUITE_P(
                     MeshCase{"UnreadFromTheStart", MeshConfig("{") + "[", false, false},
                     MeshCase{"UnreadJson", "{\"kind\" : \"MeshConfig\", ", false, false},
                     MeshCase{"UnreadWithoutKind", "apiVersion: config.openservicemesh.io/v1alpha2\n", false, false},
+                    MeshCase{"NamespaceIsNoString",
+                             "apiVersion: config.openservicemesh.io/v1alpha2\nkind: MeshConfig\n"
+                             "metadata: {name: osm-mesh-config, namespace: 5}\n",
+                             false, false},
                     MeshCase{"UnreadOtherKind", "kind: Egress\nmetadata: [ # MeshConfig\n", true, false},
                     MeshCase{"AnotherVersion",
                              "apiVersion: config.openservicemesh.io/v1\nkind: MeshConfig\n"
