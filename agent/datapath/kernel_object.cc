@@ -16,7 +16,6 @@
 namespace egress::datapath {
 namespace {
 
-constexpr std::size_t kStateStride = (sizeof(pod_state) + 7) / 8 * 8;  // arrays round their values up to 8 bytes
 constexpr long kBpfFsMagic = 0xcafe4a11;
 
 // What libbpf says last; part of the error where loading fails. One loader at a time.

@@ -45,7 +45,8 @@ class KernelObject {
   // A descriptor of a map that can only be read, for the proxy.
   Result<Fd> ReadOnlyMap(const char* name) const;
 
-  // One word per slot, shared with the kernel and the proxy: see struct pod_state.
+  // One word per slot, shared with the kernel: see struct pod_state.
+  static constexpr std::size_t kStateStride = (sizeof(pod_state) + 7) / 8 * 8;  // arrays round up to 8 bytes
   struct pod_state* State(std::uint32_t slot) const;
   // Shared with the kernel.
   egress_config* config() const { return config_; }

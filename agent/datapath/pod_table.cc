@@ -1,11 +1,16 @@
 #include "agent/datapath/pod_table.h"
 
 #include <arpa/inet.h>
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include <algorithm>
 
 namespace egress::datapath {
 namespace {
+
+constexpr std::size_t kMirrorBytes = (KernelObject::kStateStride * EGRESS_MAX_PODS + 4095) / 4096 * 4096;
 
 policy::ObjectId ParseId(const char* text, std::size_t size) {
   const std::string name(text, ::strnlen(text, size));
@@ -42,6 +47,39 @@ PodTable::PodTable(const KernelObject& kernel)
     pods_[cookie] = {entry->slot, SpecOf(cookie, *entry), {}, false};
     slots_.insert(entry->slot);
   });
+}
+
+Result<std::unique_ptr<PodTable>> PodTable::Open(const KernelObject& kernel) {
+  std::unique_ptr<PodTable> table(new PodTable(kernel));
+  if (auto done = table->MakeMirror(); !done) return std::move(done).error().Wrap("share the states with the proxy");
+  return table;
+}
+
+PodTable::~PodTable() {
+  if (mirrored_ != nullptr) ::munmap(mirrored_, kMirrorBytes);
+}
+
+Result<void> PodTable::MakeMirror() {
+  mirror_.Reset(::memfd_create("egressd-states", MFD_CLOEXEC | MFD_ALLOW_SEALING));
+  if (!mirror_) return ErrnoError("memfd_create");
+  if (::ftruncate(mirror_.get(), kMirrorBytes) != 0) return ErrnoError("ftruncate");
+  void* memory = ::mmap(nullptr, kMirrorBytes, PROT_READ | PROT_WRITE, MAP_SHARED, mirror_.get(), 0);
+  if (memory == MAP_FAILED) return ErrnoError("mmap");
+  mirrored_ = static_cast<char*>(memory);
+  // From here on only the mapping above writes.
+  if (::fcntl(mirror_.get(), F_ADD_SEALS, F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_FUTURE_WRITE | F_SEAL_SEAL) != 0) {
+    return ErrnoError("seal");
+  }
+  for (const std::uint32_t slot : slots_) {
+    std::memcpy(mirrored_ + slot * KernelObject::kStateStride, kernel_.State(slot), sizeof(pod_state));
+  }
+  return {};
+}
+
+void PodTable::StoreWord(std::uint32_t slot, std::uint64_t word) {
+  auto* mirrored = reinterpret_cast<std::uint64_t*>(mirrored_ + slot * KernelObject::kStateStride);
+  __atomic_store_n(mirrored, word, __ATOMIC_RELEASE);
+  __atomic_store_n(reinterpret_cast<std::uint64_t*>(kernel_.State(slot)), word, __ATOMIC_RELEASE);
 }
 
 Result<std::uint32_t> PodTable::FreeSlot() const {
@@ -115,7 +153,7 @@ void PodTable::Switch(std::uint64_t cookie, std::uint32_t generation, const PodM
   next.unguarded = mode.unguarded;
   std::uint64_t word = 0;
   std::memcpy(&word, &next, sizeof word);
-  __atomic_store_n(reinterpret_cast<std::uint64_t*>(kernel_.State(known->second.slot)), word, __ATOMIC_RELEASE);
+  StoreWord(known->second.slot, word);
 }
 
 Result<void> PodTable::SetProxy(std::uint64_t cookie, const ProxyListeners& listeners) {
@@ -132,7 +170,7 @@ void PodTable::Remove(std::uint64_t cookie) {
   (void)interfaces_map_.Delete(static_cast<std::uint32_t>(entry.spec.host_ifindex));
   (void)pods_map_.Delete(cookie);
   (void)inbound_map_.Delete(cookie);
-  __atomic_store_n(reinterpret_cast<std::uint64_t*>(kernel_.State(entry.slot)), 0, __ATOMIC_RELEASE);
+  StoreWord(entry.slot, 0);
   const auto stats = kernel_.Map<stat_key, std::uint64_t>("stats");
   stats.ForEachKey([&](const stat_key& key) {
     if (key.slot == entry.slot) (void)stats.Delete(key);

@@ -3,6 +3,8 @@
 
 #include <cstdint>
 #include <map>
+#include <memory>
+#include <optional>
 #include <set>
 #include <string>
 #include <vector>
@@ -42,7 +44,10 @@ struct ProxyListeners {
 class PodTable {
  public:
   // Takes over the pods of an agent before this one, with their slots.
-  explicit PodTable(const KernelObject& kernel);
+  static Result<std::unique_ptr<PodTable>> Open(const KernelObject& kernel);
+  ~PodTable();
+  PodTable(const PodTable&) = delete;
+  PodTable& operator=(const PodTable&) = delete;
 
   // Adds or changes a pod. A new one is in force with `mode` the moment it is there.
   Result<void> Set(const PodSpec& pod, std::uint32_t generation, const PodMode& mode);
@@ -50,6 +55,10 @@ class PodTable {
   void Switch(std::uint64_t cookie, std::uint32_t generation, const PodMode& mode);
   Result<void> SetProxy(std::uint64_t cookie, const ProxyListeners& listeners);
   void Remove(std::uint64_t cookie);
+
+  // The words of `states` once more, in memory that whoever gets this descriptor can map and not write: a BPF map
+  // can be mapped only through a descriptor that may write it, and the proxy must not.
+  int mirror() const { return mirror_.get(); }
 
   std::optional<std::uint32_t> SlotOf(std::uint64_t cookie) const;
   // Pods that an agent before this one has left and that were not Set() since.
@@ -62,6 +71,9 @@ class PodTable {
     ProxyListeners proxy;
     bool ours = false;  // Set() by this agent
   };
+  explicit PodTable(const KernelObject& kernel);
+  Result<void> MakeMirror();
+  void StoreWord(std::uint32_t slot, std::uint64_t word);
   Result<std::uint32_t> FreeSlot() const;
   Result<void> Write(const Entry& entry);
 
@@ -71,6 +83,8 @@ class PodTable {
   BpfMap<std::uint64_t, int> inbound_map_;
   std::map<std::uint64_t, Entry> pods_;
   std::set<std::uint32_t> slots_;
+  Fd mirror_;
+  char* mirrored_ = nullptr;  // mmapped
 };
 
 }  // namespace egress::datapath

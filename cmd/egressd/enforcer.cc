@@ -10,16 +10,19 @@ namespace egress::agent {
 Result<std::unique_ptr<Enforcer>> Enforcer::Open(const std::string& bpffs, std::vector<std::string> cgroups) {
   auto kernel = datapath::KernelObject::Load(bpffs);
   if (!kernel) return std::move(kernel).error();
-  return std::unique_ptr<Enforcer>(new Enforcer(*std::move(kernel), std::move(cgroups)));
+  auto pods = datapath::PodTable::Open(**kernel);
+  if (!pods) return std::move(pods).error();
+  return std::unique_ptr<Enforcer>(new Enforcer(*std::move(kernel), *std::move(pods), std::move(cgroups)));
 }
 
-Enforcer::Enforcer(std::unique_ptr<datapath::KernelObject> kernel, std::vector<std::string> cgroups)
+Enforcer::Enforcer(std::unique_ptr<datapath::KernelObject> kernel, std::unique_ptr<datapath::PodTable> pods,
+                   std::vector<std::string> cgroups)
     : kernel_(std::move(kernel)),
       cgroups_(std::move(cgroups)),
       rules_(*kernel_),
       documents_(*kernel_),
       networks_(*kernel_),
-      pods_(*kernel_),
+      pods_(std::move(pods)),
       attachments_(*kernel_) {}
 
 std::size_t Enforcer::PolicyCount(const policy::ServiceAccount& account) const {
@@ -134,7 +137,7 @@ void Enforcer::SetPods(const Change& change, std::vector<std::string>& problems)
       attachments_.Unguard(known->second.spec.host_ifindex);
     }
     guarded_[pod.spec.cookie] = pod;
-    if (auto done = pods_.Set(pod.spec, next_, ModeOf(pod)); !done) {
+    if (auto done = pods_->Set(pod.spec, next_, ModeOf(pod)); !done) {
       problems.push_back(pod.spec.name.ToString() + ": " + done.error().message);
     }
   }
@@ -144,11 +147,11 @@ void Enforcer::RemovePods(const Change& change) {
   for (const std::uint64_t cookie : change.pods_gone) {
     const auto known = guarded_.find(cookie);
     if (known == guarded_.end()) {
-      pods_.Remove(cookie);
+      pods_->Remove(cookie);
       continue;
     }
     if (known->second.spec.host_ifindex != 0) attachments_.Unguard(known->second.spec.host_ifindex);
-    pods_.Remove(cookie);
+    pods_->Remove(cookie);
     const policy::ServiceAccount account = known->second.spec.service_account;
     guarded_.erase(known);
     Account& left = accounts_[account];
@@ -184,7 +187,7 @@ void Enforcer::SwitchPods(const Change& change) {
   for (const GuardedPod& pod : change.pods) changed.insert(pod.spec.cookie);
   for (const auto& [cookie, pod] : guarded_) {
     if (change.network || changed.contains(cookie) || change.accounts.contains(pod.spec.service_account)) {
-      pods_.Switch(cookie, next_, ModeOf(pod));
+      pods_->Switch(cookie, next_, ModeOf(pod));
     }
   }
 }

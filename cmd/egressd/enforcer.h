@@ -51,7 +51,7 @@ class Enforcer {
   std::uint32_t generation() const { return kernel_->config()->generation; }
 
   datapath::KernelObject& kernel() { return *kernel_; }
-  datapath::PodTable& pods() { return pods_; }
+  datapath::PodTable& pods() { return *pods_; }
   const datapath::RuleSync& rules() const { return rules_; }
   const datapath::Attachments& attachments() const { return attachments_; }
 
@@ -62,7 +62,8 @@ class Enforcer {
     bool failed = false;  // its rules could not be written: its pods get none
   };
 
-  Enforcer(std::unique_ptr<datapath::KernelObject> kernel, std::vector<std::string> cgroups);
+  Enforcer(std::unique_ptr<datapath::KernelObject> kernel, std::unique_ptr<datapath::PodTable> pods,
+           std::vector<std::string> cgroups);
   void StageNetwork(const policy::NetworkPolicy& network, std::vector<std::string>& problems);
   Documents StageAccounts(const Change& change, std::vector<std::string>& problems);
   void StageAccount(const policy::ServiceAccount& id, const std::vector<policy::PolicyPtr>& policies,
@@ -78,7 +79,7 @@ class Enforcer {
   datapath::RuleSync rules_;
   datapath::DocumentSync documents_;
   datapath::NetworkSync networks_;
-  datapath::PodTable pods_;
+  std::unique_ptr<datapath::PodTable> pods_;
   datapath::Attachments attachments_;
   policy::NetworkPolicy network_;
   bool network_failed_ = false;

@@ -102,12 +102,11 @@ Result<void> ProxyProcess::Spawn() {
 
 void ProxyProcess::SendAll() {
   auto sockets = enforcer_.kernel().ReadOnlyMap("sockets");
-  auto states = enforcer_.kernel().ReadOnlyMap("states");
-  if (!sockets || !states) {
-    Down((sockets ? states.error() : sockets.error()).message);
+  if (!sockets) {
+    Down(sockets.error().message);
     return;
   }
-  const int fds[] = {sockets->get(), states->get()};
+  const int fds[] = {sockets->get(), enforcer_.pods().mirror()};
   Send({{"type", "start"}}, fds);
   Enforcer::Documents all;
   for (auto& [id, policy] : enforcer_.AllDocuments()) all.emplace_back(id, policy);
