@@ -60,11 +60,13 @@ expect() {
   [[ -n $held ]] || fail "expected exit $want_status${want_text:+ and \"$want_text\"}, got exit $status"
 }
 
-# The prompt says where the command runs.
+# The prompt says where the command runs. What `bash -c` gets is what a person types.
 show_command() {
-  local place=$1
+  local place=$1 line
   shift
-  printf '\n%s$ %s\n' "$place" "$(typed "$@")"
+  line=$(typed "$@")
+  [[ $1 != bash || $2 != -c ]] || line=$3
+  printf '\n%s$ %s\n' "$place" "$line"
 }
 
 # ctl STATUS TEXT ARGUMENT...: egressctl of this demo's agent.
@@ -99,5 +101,6 @@ fail() {
     printf '\nThe end of the log of egressd:\n'
     tail -n 40 "$folder/agent.log" 2>/dev/null
   } >&2
+  printf '\n%d passed, 1 failed\n' "$((steps - 1))"
   exit 1
 }

@@ -132,6 +132,8 @@ make_world() {
   connect_world
   connect_pod
   start_servers
+  # The pod's own process, as long as it lives; commands join it. Its resolv.conf is what egressctl reads.
+  (inside pod pods/curl sleep infinity) &
 }
 
 agent_options() {
@@ -149,6 +151,7 @@ start_agent() {
   mapfile -t options < <(agent_options)
   (inside node agent "$build/egressd" "${options[@]}") >>"$folder/agent.log" 2>&1 &
   agent_pid=$!
+  disown "$agent_pid" # so that bash keeps quiet when it is killed
   until_true 20 agent_ready || die "egressd is not ready after 20 s: $(tail -n 20 "$folder/agent.log")"
   kill -0 "$agent_pid" 2>/dev/null || die "egressd has ended: $(tail -n 20 "$folder/agent.log")"
 }
@@ -170,7 +173,8 @@ uninstall_agent() {
   mapfile -t options < <(agent_options)
   (inside node agent "$build/egressd" "${options[@]}" --uninstall) >>"$folder/agent.log" 2>&1 ||
     die "egressd --uninstall failed: $(tail -n 5 "$folder/agent.log")"
-  left=$(find "/sys/fs/bpf/$prefix" -type f 2>/dev/null | head -n 5)
+  [[ -d /sys/fs/bpf/$prefix ]] || return 0
+  left=$(find "/sys/fs/bpf/$prefix" -type f | head -n 5)
   [[ -z $left ]] || die "egressd --uninstall left $left"
 }
 
