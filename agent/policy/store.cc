@@ -19,6 +19,10 @@ void Store::SetUnit(const std::string& unit, std::string_view text, const std::s
   impl_->SetUnit(unit, text, file);
 }
 
+void Store::SetUnreadableUnit(const std::string& unit, const std::string& message, const std::string& file) {
+  impl_->SetUnreadableUnit(unit, message, file);
+}
+
 void Store::RemoveUnit(const std::string& unit) { impl_->RemoveUnit(unit); }
 
 std::vector<std::string> Store::MeshConfigUnits() const {

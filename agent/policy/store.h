@@ -42,6 +42,8 @@ class Store {
   // `file` is what findings name; without it they name the unit. Empty for what came from the API.
   void SetUnit(const std::string& unit, std::string_view text);
   void SetUnit(const std::string& unit, std::string_view text, const std::string& file);
+  // As text that does not parse, for a unit that is there but cannot be read; `message` says why.
+  void SetUnreadableUnit(const std::string& unit, const std::string& message, const std::string& file);
   void RemoveUnit(const std::string& unit);
 
   // What a restart must not forget. A unit that holds the MeshConfig, also where its text no longer parses, is listed

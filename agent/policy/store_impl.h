@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "agent/policy/object.h"
+#include "agent/policy/parse.h"
 #include "agent/policy/store.h"
 
 namespace egress::policy {
@@ -44,6 +45,7 @@ struct Store::Impl {
   };
 
   void SetUnit(const std::string& name, std::string_view text, const std::string& file);
+  void SetUnreadableUnit(const std::string& name, const std::string& message, const std::string& file);
   void RemoveUnit(const std::string& name);
   Changes Commit();
   std::vector<Finding> Findings() const;
@@ -70,6 +72,7 @@ struct Store::Impl {
   mutable std::map<ServiceAccount, Shadows> shadows;
 
  private:
+  void ReplaceUnit(const std::string& name, Parsed parsed, std::string_view text);
   void KeepUnread(const std::string& name, const Unit* previous, std::string_view text, Unit* next) const;
   void ReplaceVersions(const std::string& name, const Unit* previous, const Unit& next);
   void SettleEntry(const Key& key, Changes* changes);

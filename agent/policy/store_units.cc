@@ -2,7 +2,6 @@
 
 #include <algorithm>
 
-#include "agent/policy/parse.h"
 #include "agent/policy/store_impl.h"
 
 namespace egress::policy {
@@ -36,7 +35,17 @@ ObjectPtr Unreadable(const Object& object) {
 }  // namespace
 
 void Store::Impl::SetUnit(const std::string& name, std::string_view text, const std::string& file) {
-  Parsed parsed = Parse(file, text, settings);
+  ReplaceUnit(name, Parse(file, text, settings), text);
+}
+
+void Store::Impl::SetUnreadableUnit(const std::string& name, const std::string& message, const std::string& file) {
+  Parsed parsed;
+  parsed.broken = true;
+  parsed.findings.push_back({Severity::kError, {file, 1}, "", {}, "", message});
+  ReplaceUnit(name, std::move(parsed), {});
+}
+
+void Store::Impl::ReplaceUnit(const std::string& name, Parsed parsed, std::string_view text) {
   Unit next;
   next.objects = std::move(parsed.objects);
   next.findings = std::move(parsed.findings);

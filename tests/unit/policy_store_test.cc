@@ -173,6 +173,23 @@ TEST(Store, ObjectsOfAFileThatNoLongerParsesAreInvalidNotDeleted) {
   EXPECT_EQ(store.EgressCount().valid, 2);
 }
 
+TEST(Store, AFileThatCannotBeReadHoldsWhatItHeldInvalid) {
+  Store store = Enrolled();
+  store.SetUnit("web.yaml", Egress("web", kTcp));
+  store.SetUnit("mesh.yaml", MeshConfig("{}"));
+  store.Commit();
+  store.SetUnreadableUnit("mesh.yaml", "cannot be read: Permission denied", "/m/mesh.yaml");
+  store.Commit();
+  EXPECT_EQ(TextOf(store.Findings()), "/m/mesh.yaml:1: error: cannot be read: Permission denied\n");
+  EXPECT_FALSE(store.Network().policies_enabled);
+  store.SetUnit("mesh.yaml", MeshConfig("{}"));
+  store.SetUnreadableUnit("web.yaml", "cannot be read: Permission denied", "/m/web.yaml");
+  store.Commit();
+  EXPECT_TRUE(store.Network().policies_enabled);
+  EXPECT_TRUE(store.PoliciesOf(kCurl).empty());
+  EXPECT_EQ(store.EgressCount().invalid, 1);
+}
+
 TEST(Store, ATruncatedFileIsNoDeletion) {
   const std::string whole = MeshConfig("{featureFlags: {enableEgressPolicy: false}}");
   for (std::size_t length = 1; length < whole.size() - 1; ++length) {
