@@ -144,21 +144,14 @@ static __always_inline int is_tuple(const struct socket_verdict *verdict, const 
 	       same_address(verdict->destination, flow->destination) && same_address(verdict->source, flow->source);
 }
 
-/* A segment without payload and SYN that has no full socket: it belongs to a connection in TIME_WAIT, to a handshake
- * that came in, or answers something that came in. */
-static __always_inline int is_loose_end(struct __sk_buff *skb, const struct boundary *b)
+/* State of the pod's socket that has the tuple of this segment (BPF_TCP_*), 0 if none has. */
+static __always_inline __u32 owner_state(struct __sk_buff *skb, const struct boundary *b)
 {
 	const struct packet *packet = &b->packet;
 	struct bpf_sock_tuple tuple = {};
 	struct bpf_sock *found;
 	__u32 size;
 
-	if (packet->payload != packet->end)
-		return 0;
-	if (find_inbound(&packet->flow, b->in.cookie))
-		return 1; /* also a SYN-ACK: against the record of its SYN */
-	if (packet->flags & TCP_SYN)
-		return 0;
 	if (is_ip4(packet->flow.source)) {
 		size = sizeof(tuple.ipv4);
 		__builtin_memcpy(&tuple.ipv4.saddr, packet->flow.destination + 12, 4);
@@ -175,9 +168,26 @@ static __always_inline int is_loose_end(struct __sk_buff *skb, const struct boun
 	found = bpf_skc_lookup_tcp(skb, &tuple, size, b->in.pod->netns_id, 0);
 	if (!found)
 		return 0;
-	size = found->state != BPF_TCP_LISTEN;
+	size = found->state;
 	bpf_sk_release(found);
-	return size;
+	return size == BPF_TCP_LISTEN ? 0 : size;
+}
+
+/* A segment that no TCP socket of the pod sent itself. It passes without payload and SYN, if it belongs to a connection
+ * in TIME_WAIT or to a handshake that came in, or answers something that came in. All else is refused; with a RST,
+ * but not where a connection has this very tuple: that one has done nothing. */
+static __always_inline int loose_segment(struct __sk_buff *skb, struct boundary *b)
+{
+	struct packet *packet = &b->packet;
+	int bare = packet->payload == packet->end;
+	__u32 owner;
+
+	if (bare && find_inbound(&packet->flow, b->in.cookie))
+		return PASS; /* also a SYN-ACK: against the record of its SYN */
+	owner = owner_state(skb, b);
+	if (bare && owner && !(packet->flags & TCP_SYN))
+		return PASS;
+	return refuse_frame(skb, b, EGRESS_TCP, EGRESS_REASON_NO_SOCKET, 0, owner ? RESET_NONE : RESET_POD, NULL);
 }
 
 /* A live TCP socket without a verdict: older than its pod's enrolment, or never seen by a socket hook. */
@@ -187,23 +197,22 @@ static __always_inline int adopt(struct __sk_buff *skb, struct boundary *b, stru
 	struct socket_verdict *verdict;
 	struct judgement out;
 
-	if (packet->flags & TCP_SYN)
-		return is_loose_end(skb, b) ? PASS : refuse_frame(skb, b, EGRESS_TCP, EGRESS_REASON_NO_SOCKET, 0,
-								  RESET_POD, NULL);
 	if (sk->family != AF_INET && sk->family != AF_INET6)
-		return refuse_frame(skb, b, EGRESS_TCP, EGRESS_REASON_NO_SOCKET, 0, RESET_POD, NULL);
+		return loose_segment(skb, b);
 	if (sk->protocol != IPPROTO_TCP || sk->src_port != bpf_ntohs(packet->flow.source_port) ||
 	    sk->dst_port != packet->flow.port)
-		return is_loose_end(skb, b) ? PASS : refuse_frame(skb, b, EGRESS_TCP, EGRESS_REASON_NO_SOCKET, 0,
-								  RESET_POD, NULL);
+		return loose_segment(skb, b);
+	if (packet->flags & TCP_SYN) /* of a socket outside the pod's cgroup, or a SYN-ACK by Fast Open */
+		return packet->flags & TCP_ACK && find_inbound(&packet->flow, b->in.cookie) ?
+			       PASS :
+			       refuse_frame(skb, b, EGRESS_TCP, EGRESS_REASON_NO_SOCKET, 0, RESET_POD, NULL);
 	if (find_inbound(&packet->flow, b->in.cookie)) {
 		store_inbound(sk, &packet->flow, &b->in);
 		return PASS;
 	}
 	judge_connection(&packet->flow, b->in.pod, b->in.state, &out);
 	if (out.kind != EGRESS_SOCKET_ALLOWED && out.reason != EGRESS_REASON_LIMIT)
-		return is_loose_end(skb, b) ? PASS : refuse_frame(skb, b, out.label, EGRESS_REASON_REVOKED,
-								  out.policy, RESET_BOTH, NULL);
+		return refuse_frame(skb, b, out.label, EGRESS_REASON_REVOKED, out.policy, RESET_BOTH, NULL);
 	verdict = fresh_verdict(sk, &b->in);
 	if (!verdict)
 		return DROP;
@@ -226,8 +235,7 @@ static __always_inline int tcp_frame(struct __sk_buff *skb, struct boundary *b)
 	if (sk)
 		sk = bpf_sk_fullsock(sk);
 	if (!sk)
-		return is_loose_end(skb, b) ? PASS : refuse_frame(skb, b, EGRESS_TCP, EGRESS_REASON_NO_SOCKET, 0,
-								  RESET_POD, NULL);
+		return loose_segment(skb, b);
 	verdict = bpf_sk_storage_get(&sockets, sk, NULL, 0);
 	if (!verdict || verdict->cookie != b->in.cookie)
 		return adopt(skb, b, sk);

@@ -347,6 +347,34 @@ static __always_inline void release_connection(struct socket_verdict *verdict)
 	verdict->counted = 0;
 }
 
+/* connectTimeout of the policy, by way of TCP_USER_TIMEOUT, which ends a connection attempt too (tcp(7)). */
+static __always_inline void limit_handshake(struct bpf_sock_ops *ops, struct socket_verdict *verdict)
+{
+	struct policy *policy = bpf_map_lookup_elem(&policies, &verdict->policy);
+	int own = 0, timeout;
+
+	if (!policy || !policy->connect_timeout_ms)
+		return;
+	timeout = policy->connect_timeout_ms;
+	if (bpf_getsockopt(ops, IPPROTO_TCP, TCP_USER_TIMEOUT, &own, sizeof(own)) || (own && own <= timeout))
+		return;
+	if (bpf_setsockopt(ops, IPPROTO_TCP, TCP_USER_TIMEOUT, &timeout, sizeof(timeout)))
+		return;
+	verdict->handshake_limited = 1;
+	verdict->own_timeout_ms = own;
+}
+
+/* The handshake is done: the program's own TCP_USER_TIMEOUT again. */
+static __always_inline void release_handshake(struct bpf_sock_ops *ops, struct socket_verdict *verdict)
+{
+	int own = verdict->own_timeout_ms;
+
+	if (!verdict->handshake_limited)
+		return;
+	bpf_setsockopt(ops, IPPROTO_TCP, TCP_USER_TIMEOUT, &own, sizeof(own));
+	verdict->handshake_limited = 0;
+}
+
 /* The port is chosen and the SYN not yet out: the judged tuple becomes complete. */
 static __always_inline void before_syn(struct bpf_sock_ops *ops, struct bpf_sock *sk, const struct governed *in)
 {
@@ -369,6 +397,8 @@ static __always_inline void before_syn(struct bpf_sock_ops *ops, struct bpf_sock
 			verdict->reason = EGRESS_REASON_LIMIT;
 		}
 	}
+	if (verdict->kind == EGRESS_SOCKET_ALLOWED && verdict->policy)
+		limit_handshake(ops, verdict);
 	if (verdict->kind != EGRESS_SOCKET_REDIRECTED)
 		return;
 	key.cookie = in->cookie;
@@ -467,10 +497,12 @@ static __always_inline void on_sockops(struct bpf_sock_ops *ops)
 		verdict = bpf_sk_storage_get(&sockets, sk, NULL, 0);
 		if (!verdict)
 			return;
-		if (ops->op == BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB)
+		if (ops->op == BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB) {
 			verdict->once_allowed = 1;
-		else if (ops->args[1] == BPF_TCP_CLOSE && verdict->counted)
+			release_handshake(ops, verdict);
+		} else if (ops->args[1] == BPF_TCP_CLOSE && verdict->counted) {
 			release_connection(verdict);
+		}
 		return;
 	}
 	if (!find_pod(bpf_get_netns_cookie(ops), &in))

@@ -275,9 +275,11 @@ struct socket_verdict {
 	__u8 once_allowed;    /* its handshake went out: both ends are told when it is cut */
 	__u8 state;           /* TCP state seen last, for counting */
 	__u8 protocols;       /* REDIRECTED, DOWNSTREAM: EGRESS_HTTP, or with EGRESS_HTTPS */
-	__u8 pad[3];
+	__u8 handshake_limited; /* connectTimeout is set on it; `own_timeout_ms` is what it had itself */
+	__u8 pad[2];
 	__u8 original[16];
-	__u8 spare[40];
+	__u32 own_timeout_ms;
+	__u8 spare[36];
 };
 EGRESS_ASSERT(sizeof(struct socket_verdict) == 128);
 

@@ -1,5 +1,6 @@
-/* After a change: every live connection of the node is judged again, also those that send nothing. An iterator over
- * the sockets' storage; user space reads one struct revoked per connection to destroy. */
+/* After a change, and once in a while: every live connection of the node is judged again, also those that send
+ * nothing, and a ClientHello that its program never completes comes to its end. An iterator over the sockets'
+ * storage; user space reads one struct revoked per connection to destroy. */
 #ifndef EGRESS_REVOKE_H
 #define EGRESS_REVOKE_H
 
@@ -27,6 +28,22 @@ struct bpf_iter__bpf_sk_storage_map {
 	void *value;
 } __attribute__((preserve_access_index));
 
+/* A ClientHello that began and is not complete after EGRESS_HELLO_SECONDS. Returns 1 where this has just cut it. */
+static __always_inline int cut_slow_hello(struct socket_verdict *verdict, const struct hello *hello,
+					  const struct governed *in)
+{
+	struct flow flow;
+
+	if (verdict->kind != EGRESS_SOCKET_TLS || !hello || !hello->started_ns || hello->step >= HELLO_DONE ||
+	    bpf_ktime_get_ns() - hello->started_ns < EGRESS_HELLO_SECONDS * 1000000000ULL || in->state->audit)
+		return 0;
+	verdict->kind = EGRESS_SOCKET_DENIED;
+	verdict->reason = EGRESS_REASON_NOT_TLS;
+	flow_of_socket(verdict, &flow);
+	tell(&flow, in, EGRESS_HTTPS, EGRESS_DENY, EGRESS_REASON_NOT_TLS, 0, EGRESS_HOOK_BOUNDARY, hello);
+	return 1;
+}
+
 SEC("iter/bpf_sk_storage_map")
 int revoke(struct bpf_iter__bpf_sk_storage_map *ctx)
 {
@@ -43,7 +60,7 @@ int revoke(struct bpf_iter__bpf_sk_storage_map *ctx)
 	if (kind != EGRESS_SOCKET_ALLOWED && kind != EGRESS_SOCKET_TLS)
 		return 0;
 	hello = bpf_sk_storage_get(&hellos, sk, NULL, 0);
-	if (!judge_again(verdict, hello, &in))
+	if (!judge_again(verdict, hello, &in) && !cut_slow_hello(verdict, hello, &in))
 		return 0;
 	record.cookie = verdict->cookie;
 	record.socket_cookie = bpf_get_socket_cookie(sk);

@@ -163,6 +163,24 @@ Result<void> PodTable::SetProxy(std::uint64_t cookie, const ProxyListeners& list
   return Write(known->second);
 }
 
+Result<void> PodTable::RecordInbound(std::uint64_t cookie, const std::vector<InboundFlow>& flows) {
+  int id = -1;
+  if (::bpf_map_lookup_elem(inbound_map_.fd(), &cookie, &id) != 0) return ErrnoError("find the inbound records");
+  const Fd fd(::bpf_map_get_fd_by_id(static_cast<__u32>(id)));
+  if (!fd) return ErrnoError("open the inbound records");
+  const BpfMap<inbound_key, struct inbound> records(fd.get(), "inbound");
+  for (const InboundFlow& flow : flows) {
+    inbound_key key = {};
+    std::copy(flow.local.bytes.begin(), flow.local.bytes.end(), key.local);
+    std::copy(flow.remote.bytes.begin(), flow.remote.bytes.end(), key.remote);
+    key.local_port = htons(flow.local_port);
+    key.remote_port = htons(flow.remote_port);
+    key.protocol = IPPROTO_TCP;
+    if (auto done = records.Set(key, {}); !done) return done;
+  }
+  return {};
+}
+
 void PodTable::Remove(std::uint64_t cookie) {
   const auto known = pods_.find(cookie);
   if (known == pods_.end()) return;

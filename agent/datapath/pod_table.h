@@ -35,6 +35,14 @@ struct PodMode {
   bool unguarded = false;
 };
 
+// A connection that was opened towards the pod before it was governed. Ports in host order.
+struct InboundFlow {
+  Address local;
+  std::uint16_t local_port = 0;
+  Address remote;
+  std::uint16_t remote_port = 0;
+};
+
 struct ProxyListeners {
   Address address4, address6;
   std::uint16_t port4 = 0;  // host order; 0: none
@@ -54,6 +62,8 @@ class PodTable {
   // Switches what is in force for the pod, in one step for the kernel and the proxy.
   void Switch(std::uint64_t cookie, std::uint32_t generation, const PodMode& mode);
   Result<void> SetProxy(std::uint64_t cookie, const ProxyListeners& listeners);
+  // For the boundary these came in. Meant for a pod that is not guarded yet.
+  Result<void> RecordInbound(std::uint64_t cookie, const std::vector<InboundFlow>& flows);
   void Remove(std::uint64_t cookie);
 
   // The words of `states` once more, in memory that whoever gets this descriptor can map and not write: a BPF map

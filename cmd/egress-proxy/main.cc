@@ -2,6 +2,7 @@
 #include <signal.h>
 #include <spdlog/sinks/stdout_sinks.h>
 #include <spdlog/spdlog.h>
+#include <sys/resource.h>
 #include <sys/signalfd.h>
 
 #include <CLI/CLI.hpp>
@@ -23,6 +24,15 @@ egress::Fd BlockAndWatchTerm() {
   return egress::Fd(::signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
 }
 
+// A connection takes two descriptors, and some wait unused: what the system does not grant is not admitted.
+void FitToDescriptors(egress::proxy::Bounds* bounds) {
+  rlimit limit{};
+  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY) return;
+  bounds->connections = std::min(bounds->connections, static_cast<std::uint32_t>(limit.rlim_cur / 3));
+  // No pod can use up what the others need.
+  bounds->connections_per_pod = std::min(bounds->connections_per_pod, bounds->connections / 4);
+}
+
 int Run(int channel_fd, int workers) {
   ::signal(SIGPIPE, SIG_IGN);
   if (egress::Result<void> dropped = egress::DropPrivileges(channel_fd); !dropped) {
@@ -31,6 +41,7 @@ int Run(int channel_fd, int workers) {
   }
   const egress::Fd term = BlockAndWatchTerm();
   egress::proxy::Settings settings;
+  FitToDescriptors(&settings.bounds);
   settings.workers = workers > 0 ? workers : std::max(2, static_cast<int>(std::thread::hardware_concurrency()));
   egress::proxy::Proxy proxy(settings, egress::proxy::Channel(egress::Fd(channel_fd)));
   const egress::Result<void> ended = proxy.Run(term.get());

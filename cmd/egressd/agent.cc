@@ -3,6 +3,7 @@
 #include <arpa/inet.h>
 #include <fcntl.h>
 #include <net/if.h>
+#include <netinet/tcp.h>
 #include <spdlog/spdlog.h>
 #include <sys/epoll.h>
 #include <sys/file.h>
@@ -33,6 +34,25 @@ Address AddressOf(const __u8* bytes) {
   Address address;
   std::copy(bytes, bytes + 16, address.bytes.begin());
   return address;
+}
+
+// Connections that a pod has accepted: those on a port on which it listens. Asked once, before the pod is guarded;
+// later the boundary sees for itself what comes in.
+Result<std::vector<datapath::InboundFlow>> AcceptedConnections(const Fd& netns) {
+  auto diag = node::NetlinkSocket::OpenIn(netns, NETLINK_SOCK_DIAG);
+  if (!diag) return std::move(diag).error();
+  auto sockets = node::TcpSockets(*diag);
+  if (!sockets) return std::move(sockets).error();
+  std::set<std::uint16_t> listening;
+  for (const auto& socket : *sockets) {
+    if (socket.state == TCP_LISTEN) listening.insert(socket.tuple.local_port);
+  }
+  std::vector<datapath::InboundFlow> flows;
+  for (const auto& [tuple, family, state, ifindex, cookie] : *sockets) {
+    if (state == TCP_LISTEN || state == TCP_SYN_SENT || !listening.contains(tuple.local_port)) continue;
+    flows.push_back({tuple.local, tuple.local_port, tuple.remote, tuple.remote_port});
+  }
+  return flows;
 }
 
 }  // namespace
@@ -225,7 +245,10 @@ Result<void> Agent::Serve() {
                                      [] { return std::optional<std::string>(); }, [this] { return NotReady(); }});
   if (!pages) return std::move(pages).error();
   pages_.emplace(*std::move(pages));
-  std::function<void()> tick = [this] { Periodic(); };
+  std::function<void()> tick = [this] {
+    Periodic();
+    if (++periods_ % 2 == 0) Revoke();  // a ClientHello that never ends makes no change
+  };
   struct Ticker {
     static void Next(EventLoop& loop, std::function<void()> work) {
       loop.After(kPeriod, [&loop, work] {
@@ -275,6 +298,14 @@ void Agent::OnPodPresent(const NodePod& pod) {
                   pod.interface.host_ifindex, pod.interface.netns_id, pod.interface.mac, pod.interface.addresses};
   guarded.host_name = pod.interface.host_name;
   guarded.unguarded = !pod.interface.guarded;
+  if (!pod_names_.contains(pod.interface.cookie) && pod.netns && !enforcer_->pods().SlotOf(pod.interface.cookie)) {
+    auto accepted = AcceptedConnections(*pod.netns);
+    if (accepted) {
+      guarded.inbound = *std::move(accepted);
+    } else {
+      Problem(pod.object->id.ToString() + ": connections towards the pod: " + accepted.error().message);
+    }
+  }
   pod_names_[pod.interface.cookie] = pod.object->id;
   std::erase_if(pending_.pods, [&](const auto& other) { return other.spec.cookie == guarded.spec.cookie; });
   pending_.pods.push_back(std::move(guarded));

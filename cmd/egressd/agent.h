@@ -79,6 +79,7 @@ class Agent {
   bool in_force_ = false;   // the first change is applied
   bool ready_once_ = false;
   EventLoop::TimerId revoke_timer_ = 0;
+  unsigned periods_ = 0;
   std::uint64_t events_lost_ = 0;
   std::deque<std::string> problems_;  // the last ones
   std::map<std::uint64_t, policy::ObjectId> pod_names_;  // also of pods that just went, for events under way

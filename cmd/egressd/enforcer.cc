@@ -139,6 +139,11 @@ void Enforcer::SetPods(const Change& change, std::vector<std::string>& problems)
     guarded_[pod.spec.cookie] = pod;
     if (auto done = pods_->Set(pod.spec, next_, ModeOf(pod)); !done) {
       problems.push_back(pod.spec.name.ToString() + ": " + done.error().message);
+      continue;
+    }
+    if (pod.inbound.empty()) continue;
+    if (auto done = pods_->RecordInbound(pod.spec.cookie, pod.inbound); !done) {
+      problems.push_back(pod.spec.name.ToString() + ": connections towards the pod: " + done.error().message);
     }
   }
 }

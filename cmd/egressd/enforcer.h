@@ -23,6 +23,7 @@ struct GuardedPod {
   datapath::PodSpec spec;
   std::string host_name;    // of the interface; empty: there is none
   bool unguarded = false;   // nothing but the mesh
+  std::vector<datapath::InboundFlow> inbound;  // live when it became governed
 };
 
 struct Change {
