@@ -79,6 +79,8 @@ Result<void> Agent::Open() {
   }
   if (auto done = TakeRunFolder(); !done) return done;
   if (auto done = ReadSourceFirst(); !done) return done;
+  // All that can be wrong with how it was started comes before the first program is attached.
+  if (auto done = StartPages(); !done) return done;
   auto cgroups = Cgroups();
   if (!cgroups) return std::move(cgroups).error();
   auto enforcer = Enforcer::Open(options_.bpffs, *std::move(cgroups));
@@ -163,9 +165,7 @@ void Agent::TakeUnits(const std::vector<source::DirectorySource::Change>& change
     if (change.text) {
       store_.SetUnit(change.file_name, *change.text, path);
     } else if (change.error) {
-      // Not YAML on purpose: what the file held is invalid, and the finding says why.
-      store_.SetUnit(change.file_name, "\"" + *change.error, path);
-      Problem(path + ": " + *change.error);
+      store_.SetUnreadableUnit(change.file_name, *change.error, path);
     } else {
       store_.RemoveUnit(change.file_name);
     }
@@ -237,14 +237,6 @@ Result<void> Agent::Serve() {
                                          events_);
   if (!control) return std::move(control).error();
   control_.emplace(*std::move(control));
-  auto pages = report::Pages::Start(loop_, options_.metrics_listen,
-                                    {[this] {
-                                       Periodic();
-                                       return metrics_.Text();
-                                     },
-                                     [] { return std::optional<std::string>(); }, [this] { return NotReady(); }});
-  if (!pages) return std::move(pages).error();
-  pages_.emplace(*std::move(pages));
   std::function<void()> tick = [this] {
     Periodic();
     if (++periods_ % 2 == 0) Revoke();  // a ClientHello that never ends makes no change
@@ -258,6 +250,19 @@ Result<void> Agent::Serve() {
     }
   };
   Ticker::Next(loop_, tick);
+  return {};
+}
+
+// Requests are answered by the loop, so none before all is in force.
+Result<void> Agent::StartPages() {
+  auto pages = report::Pages::Start(loop_, options_.metrics_listen,
+                                    {[this] {
+                                       Periodic();
+                                       return metrics_.Text();
+                                     },
+                                     [] { return std::optional<std::string>(); }, [this] { return NotReady(); }});
+  if (!pages) return std::move(pages).error();
+  pages_.emplace(*std::move(pages));
   return {};
 }
 
@@ -366,12 +371,13 @@ void Agent::Revoke() {
       Problem(pod->second.object->id.ToString() + ": cut connections: " + diag.error().message);
       continue;
     }
+    std::vector<node::SocketId> ids;
     for (const revoked* one : sockets) {
-      const node::Tuple tuple{AddressOf(one->source), ntohs(one->source_port), AddressOf(one->destination),
-                              ntohs(one->port)};
-      if (auto done = node::DestroySocket(*diag, tuple, one->socket_cookie); !done) {
-        Problem(pod->second.object->id.ToString() + ": cut a connection: " + done.error().message);
-      }
+      ids.push_back({{AddressOf(one->source), ntohs(one->source_port), AddressOf(one->destination), ntohs(one->port)},
+                     one->socket_cookie});
+    }
+    if (auto done = node::DestroySockets(*diag, ids); !done) {
+      Problem(pod->second.object->id.ToString() + ": cut connections: " + done.error().message);
     }
   }
 }

@@ -39,6 +39,7 @@ class Agent {
   void RememberMeshConfigUnits();
   Result<void> ApplyFirst();
   void KeepLeftovers();
+  Result<void> StartPages();
   Result<void> Serve();
 
   void OnSource();
