@@ -183,6 +183,10 @@ Result<Fd> KernelObject::MakeInboundMap() const {
 
 Result<void> RemovePins(const std::string& bpffs) {
   std::error_code error;
+  // The kernel takes a link down some time after its pin has gone; detached, it does nothing from here on.
+  for (const auto& entry : std::filesystem::directory_iterator(bpffs + "/links", error)) {
+    if (const Fd link(::bpf_obj_get(entry.path().c_str())); link) (void)::bpf_link_detach(link.get());
+  }
   std::filesystem::remove_all(bpffs + "/links", error);
   if (error) return Error{"remove " + bpffs + "/links: " + error.message()};
   std::filesystem::remove_all(bpffs, error);
