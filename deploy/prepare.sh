@@ -9,6 +9,9 @@ bpffs_mounted=
 netns_made=
 cgroup2=
 cgroup2_mounted=
+quiet_log=
+quiet_groups=()
+installing=
 
 die() {
   printf '%s: %s\n' "${0##*/}" "$*" >&2
@@ -19,21 +22,41 @@ need_root() {
   [[ $EUID -eq 0 ]] || die "must be started as root: it makes network namespaces and loads programs into the kernel"
 }
 
-# quietly WHAT COMMAND...: says what it does and how long it took; the output is shown when the command fails.
+# quietly WHAT COMMAND...: says what it does and how long it took, shows the last line of the output now and then, and
+# all of it when the command fails. The command is a process group of its own, which stop_quiet_work can end.
 quietly() {
-  local what=$1 log began=$SECONDS status=0
+  local what=$1 began=$SECONDS status=0
   shift
-  log=$(mktemp)
+  quiet_log=$(mktemp)
   printf '%s ...\n' "$what"
-  "$@" >"$log" 2>&1 </dev/null || status=$?
+  setsid "$@" >"$quiet_log" 2>&1 </dev/null &
+  quiet_groups=("$!")
+  # shellcheck disable=SC2016  # expanded by the inner shell
+  setsid bash -c 'while sleep 30; do printf "  %.100s\n" "$(tail -n 1 "$0")"; done' "$quiet_log" &
+  quiet_groups+=("$!")
+  wait "${quiet_groups[0]}" || status=$?
   if ((status != 0)); then
-    cat "$log"
+    cat "$quiet_log"
     printf '%s: failed with status %d\n' "$what" "$status"
   elif ((SECONDS - began > 1)); then
     printf '%s: done in %d s\n' "$what" "$((SECONDS - began))"
   fi
-  rm -f "$log"
+  stop_quiet_work
   return "$status"
+}
+
+# Ends what `quietly` has under way, except the installation of packages, which is waited for: a package that is half
+# unpacked needs a person to mend it.
+stop_quiet_work() {
+  local group
+  [[ -z $installing || ${#quiet_groups[@]} == 0 ]] || wait "${quiet_groups[0]}" || true
+  for group in "${quiet_groups[@]}"; do
+    kill -TERM -- "-$group" 2>/dev/null || true
+    wait "$group" 2>/dev/null || true
+  done
+  quiet_groups=()
+  [[ -z $quiet_log ]] || rm -f "$quiet_log"
+  quiet_log=
 }
 
 # The names in package lists, without comments.
@@ -50,8 +73,10 @@ install_packages() {
   done < <(listed_packages "$@")
   ((${#missing[@]} > 0)) || return 0
   quietly "updating the package lists" apt-get -q update || return
+  installing=yes
   quietly "installing ${missing[*]}" env DEBIAN_FRONTEND=noninteractive \
-    apt-get -q -y --no-install-recommends -o DPkg::Lock::Timeout=300 install "${missing[@]}"
+    apt-get -q -y --no-install-recommends -o DPkg::Lock::Timeout=300 install "${missing[@]}" || return
+  installing=
 }
 
 # compile TARGET...: configures and builds into $build; `all` is everything.
@@ -77,8 +102,10 @@ watch_netns_folder() {
   mountpoint -q /run/netns || netns_made=yes
 }
 
-# Takes back what mount_bpffs, find_cgroup2 and watch_netns_folder did. A folder that somebody else uses meanwhile is busy and stays.
-restore_mounts() {
+# Ends what is under way and takes back what mount_bpffs, find_cgroup2 and watch_netns_folder did. A folder that
+# somebody else uses meanwhile is busy and stays.
+undo_preparations() {
+  stop_quiet_work
   if [[ -n $bpffs_mounted ]]; then
     umount /sys/fs/bpf 2>/dev/null || true
   fi
