@@ -1,6 +1,10 @@
-/* Entry points. What they do is in the headers: connect.h (sockets), boundary.h (frames), judge.h (rules). */
+/* Entry points. What they do is in the headers: connect.h, datagram.h and tcp_events.h (sockets), boundary.h (frames),
+ * judge.h (rules), revoke.h (changes). */
 #include "boundary.h"
+#include "connect.h"
+#include "datagram.h"
 #include "revoke.h"
+#include "tcp_events.h"
 
 SEC("cgroup/connect4")
 int connect4(struct bpf_sock_addr *ctx)

@@ -102,4 +102,34 @@ static __always_inline int judge_again(struct socket_verdict *verdict, struct he
 	return 1;
 }
 
+/* A verdict for `sk`, whatever it carried before. Marks of the proxy's own sockets stay. */
+static __always_inline struct socket_verdict *fresh_verdict(struct bpf_sock *sk, const struct governed *in)
+{
+	struct socket_verdict *verdict = bpf_sk_storage_get(&sockets, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
+	__u8 proxy;
+
+	if (!verdict)
+		return NULL;
+	proxy = verdict->proxy;
+	__builtin_memset(verdict, 0, sizeof(*verdict));
+	verdict->version = EGRESS_SOCKET_VERSION;
+	verdict->proxy = proxy;
+	verdict->slot = in->pod->slot;
+	verdict->cookie = in->cookie;
+	verdict->generation = in->state->generation;
+	return verdict;
+}
+
+static __always_inline void store_judgement(struct socket_verdict *verdict, const struct flow *flow,
+					    const struct judgement *out)
+{
+	copy_address(verdict->destination, flow->destination);
+	verdict->port = flow->port;
+	verdict->kind = out->kind;
+	verdict->reason = out->reason;
+	verdict->policy = out->policy;
+	verdict->counted = out->counted;
+	verdict->protocols = out->protocols;
+}
+
 #endif

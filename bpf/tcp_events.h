@@ -1,0 +1,143 @@
+/* sockops: the life of a TCP socket. The judged tuple becomes complete, the proxy's sockets learn where their clients
+ * wanted to go, accepted ones whether they came in, and limits are kept. */
+#ifndef EGRESS_TCP_EVENTS_H
+#define EGRESS_TCP_EVENTS_H
+
+#include "inbound.h"
+#include "limits.h"
+
+/* volatile: clang may merge two reads of the context into one through a computed pointer, which is refused. */
+static __always_inline void addresses_of_ops(volatile struct bpf_sock_ops *ops, struct flow *flow)
+{
+	flow->protocol = IPPROTO_TCP;
+	if (ops->family == AF_INET) {
+		map_ip4(flow->source, ops->local_ip4);
+		map_ip4(flow->destination, ops->remote_ip4);
+	} else {
+		__u32 *source = (__u32 *)flow->source, *destination = (__u32 *)flow->destination;
+
+		source[0] = ops->local_ip6[0];
+		source[1] = ops->local_ip6[1];
+		source[2] = ops->local_ip6[2];
+		source[3] = ops->local_ip6[3];
+		destination[0] = ops->remote_ip6[0];
+		destination[1] = ops->remote_ip6[1];
+		destination[2] = ops->remote_ip6[2];
+		destination[3] = ops->remote_ip6[3];
+	}
+	flow->source_port = bpf_htons(ops->local_port);
+	flow->port = bpf_htons(bpf_ntohl(ops->remote_port));
+}
+
+/* ---- TCP life cycle ---- */
+
+/* The port is chosen and the SYN not yet out: the judged tuple becomes complete. */
+static __always_inline void before_syn(struct bpf_sock_ops *ops, struct bpf_sock *sk, const struct governed *in)
+{
+	struct socket_verdict *verdict = bpf_sk_storage_get(&sockets, sk, NULL, 0);
+	struct handover_key key = {};
+	struct handover value = {};
+	struct flow flow = {};
+
+	if (!verdict)
+		return;
+	addresses_of_ops(ops, &flow);
+	copy_address(verdict->source, flow.source);
+	verdict->source_port = flow.source_port;
+	if (verdict->counted) {
+		if (count_connection(verdict->slot, verdict->counted)) {
+			bpf_sock_ops_cb_flags_set(ops, BPF_SOCK_OPS_STATE_CB_FLAG);
+		} else {
+			verdict->counted = 0;
+			verdict->kind = EGRESS_SOCKET_DENIED; /* the boundary answers its SYN with a RST */
+			verdict->reason = EGRESS_REASON_LIMIT;
+		}
+	}
+	if (verdict->kind == EGRESS_SOCKET_ALLOWED && verdict->policy)
+		limit_handshake(ops, verdict);
+	if (verdict->kind != EGRESS_SOCKET_REDIRECTED)
+		return;
+	key.cookie = in->cookie;
+	key.port = flow.source_port;
+	copy_address(key.addr, flow.source);
+	copy_address(value.addr, verdict->original);
+	value.port = verdict->original_port;
+	value.protocols = verdict->protocols & (EGRESS_HTTP | EGRESS_HTTPS);
+	value.generation = verdict->generation;
+	value.policy = verdict->policy;
+	/* Where this fails the proxy finds no destination and resets the connection. */
+	bpf_map_update_elem(&handover, &key, &value, BPF_ANY);
+}
+
+/* A connection that the proxy accepts: the child socket learns where its client wanted to go. */
+static __always_inline void hand_over(struct bpf_sock *sk, const struct flow *flow, const struct governed *in)
+{
+	struct socket_verdict *verdict;
+	struct handover_key key = {};
+	struct handover *value;
+
+	key.cookie = in->cookie;
+	key.port = flow->port;
+	copy_address(key.addr, flow->destination);
+	value = bpf_map_lookup_elem(&handover, &key);
+	if (!value)
+		return;
+	verdict = fresh_verdict(sk, in);
+	if (verdict) {
+		verdict->kind = EGRESS_SOCKET_DOWNSTREAM;
+		verdict->generation = value->generation;
+		verdict->policy = value->policy;
+		verdict->protocols = value->protocols;
+		verdict->original_port = value->port;
+		copy_address(verdict->original, value->addr);
+	}
+	bpf_map_delete_elem(&handover, &key);
+}
+
+/* An accepted connection is inbound only where the boundary saw its SYN come in: a raw SYN sent to the pod's own
+ * listener makes a genuine passive socket too. */
+static __always_inline void after_accept(struct bpf_sock_ops *ops, struct bpf_sock *sk, const struct governed *in)
+{
+	struct flow flow = {};
+	__be16 proxy_port;
+
+	addresses_of_ops(ops, &flow);
+	proxy_port = is_ip4(flow.source) ? in->pod->proxy_port4 : in->pod->proxy_port6;
+	if (flow.source_port == proxy_port && is_own_address(in->pod, flow.source))
+		hand_over(sk, &flow, in);
+	else if (find_inbound(&flow, in->cookie))
+		store_inbound(sk, &flow, in);
+}
+
+static __always_inline void on_sockops(struct bpf_sock_ops *ops)
+{
+	struct socket_verdict *verdict;
+	struct bpf_sock *sk = ops->sk;
+	struct governed in;
+
+	if (ops->op != BPF_SOCK_OPS_TCP_CONNECT_CB && ops->op != BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB &&
+	    ops->op != BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB && ops->op != BPF_SOCK_OPS_STATE_CB)
+		return;
+	if (!sk)
+		return;
+	if (ops->op == BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB || ops->op == BPF_SOCK_OPS_STATE_CB) {
+		verdict = bpf_sk_storage_get(&sockets, sk, NULL, 0);
+		if (!verdict)
+			return;
+		if (ops->op == BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB) {
+			verdict->once_allowed = 1;
+			release_handshake(ops, verdict);
+		} else if (ops->args[1] == BPF_TCP_CLOSE && verdict->counted) {
+			release_connection(verdict);
+		}
+		return;
+	}
+	if (!find_pod(bpf_get_netns_cookie(ops), &in))
+		return;
+	if (ops->op == BPF_SOCK_OPS_TCP_CONNECT_CB)
+		before_syn(ops, sk, &in);
+	else
+		after_accept(ops, sk, &in);
+}
+
+#endif

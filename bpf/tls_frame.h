@@ -1,0 +1,111 @@
+/* https at the boundary: the ClientHello is read on the bytes that leave. */
+#ifndef EGRESS_TLS_FRAME_H
+#define EGRESS_TLS_FRAME_H
+
+#include "frame.h"
+
+static __always_inline int hello_load(void *skb, __u32 offset, void *to, __u32 length)
+{
+	return bpf_skb_load_bytes(skb, offset, to, length);
+}
+#define HELLO_LOAD hello_load
+
+#include "hello.h"
+
+/* Reads what is new of the stream. Returns 0 to go on, else the reason to refuse. */
+__noinline int read_hello(struct __sk_buff *skb, const struct packet *packet, struct hello *hello)
+{
+	__u32 length, skip;
+	struct hello_input input = { .source = skb, .hello = hello };
+	__u64 now = bpf_ktime_get_ns();
+
+	if (!packet || !hello)
+		return EGRESS_REASON_NOT_TLS;
+	length = packet->end - packet->payload;
+	skip = hello->next_sequence - packet->sequence - !!(packet->flags & TCP_SYN);
+	input.offset = packet->payload + skip;
+	input.left = length - skip;
+	if (packet->flags & TCP_URG)
+		return EGRESS_REASON_NOT_TLS; /* urgent data is in our stream but not in what a server reads */
+	if (!hello->started_ns)
+		hello->started_ns = now;
+	if (now - hello->started_ns > EGRESS_HELLO_SECONDS * 1000000000ULL)
+		return EGRESS_REASON_NOT_TLS;
+	bpf_loop(HELLO_TURNS, hello_turn, &input, 0);
+	hello->bytes += length - skip - input.left;
+	hello->next_sequence += length - skip;
+	if (hello->step == HELLO_REFUSED || !input.done)
+		return hello->names ? EGRESS_REASON_NO_SNI : EGRESS_REASON_NOT_TLS;
+	if (hello->step == HELLO_DONE && !hello->names)
+		return EGRESS_REASON_NO_SNI;
+	return 0;
+}
+
+/* The name is judged once it is complete, and again when the rules have changed. */
+static __always_inline __u8 judge_hello(struct hello *hello, struct socket_verdict *verdict, const struct governed *in)
+{
+	__u32 class;
+
+	if (hello->judged || hello->step == HELLO_NAME || !hello->name_length)
+		return 0;
+	class = find_class(in->state->ruleset, in->state->generation, verdict->destination, verdict->port);
+	verdict->policy = judge_name(hello, class, in->state->generation);
+	if (!verdict->policy)
+		return EGRESS_REASON_SNI_MISMATCH;
+	hello->judged = 1;
+	return 0;
+}
+
+static __always_inline int pass_tls(struct __sk_buff *skb, struct boundary *b, struct socket_verdict *verdict,
+				    struct hello *hello)
+{
+	struct packet *packet = &b->packet;
+	__u32 length = packet->end - packet->payload;
+	__u32 begins = packet->sequence + !!(packet->flags & TCP_SYN);
+	__u8 reason;
+
+	if (packet->flags & TCP_SYN && !hello->bytes) {
+		hello->next_sequence = begins;
+		hello->started = 1;
+	}
+	if (!length)
+		return PASS;
+	if (!hello->started || (__s32)(begins - hello->next_sequence) > 0)
+		return DROP; /* runs ahead of what has been read; TCP sends it again */
+	if ((__s32)(begins + length - hello->next_sequence) <= 0)
+		return PASS; /* sent again */
+	reason = read_hello(skb, packet, hello);
+	if (!reason)
+		reason = judge_hello(hello, verdict, &b->in);
+	if (reason) {
+		verdict->kind = EGRESS_SOCKET_DENIED;
+		verdict->reason = reason;
+		if (b->in.state->audit)
+			verdict->kind = EGRESS_SOCKET_ALLOWED;
+		return refuse_frame(skb, b, EGRESS_HTTPS, reason, 0, RESET_BOTH, hello);
+	}
+	if (hello->step == HELLO_DONE)
+		tell(&packet->flow, &b->in, EGRESS_HTTPS, EGRESS_ALLOW, EGRESS_REASON_RULE, verdict->policy,
+		     EGRESS_HOOK_BOUNDARY, hello);
+	return PASS;
+}
+
+/* Two CPUs can carry segments of one connection: the second drops its own, and TCP sends it again. */
+static __always_inline int tls_frame(struct __sk_buff *skb, struct boundary *b, struct socket_verdict *verdict,
+				     struct bpf_sock *sk)
+{
+	struct hello *hello = bpf_sk_storage_get(&hellos, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
+	int action;
+
+	if (!hello)
+		return refuse_frame(skb, b, EGRESS_HTTPS, EGRESS_REASON_TABLE_FULL, 0, RESET_POD, NULL);
+	if (hello->step == HELLO_DONE && hello->judged)
+		return PASS;
+	if (__sync_val_compare_and_swap(&hello->busy, 0, 1))
+		return DROP;
+	action = pass_tls(skb, b, verdict, hello);
+	*(volatile __u32 *)&hello->busy = 0;
+	return action;
+}
+
+#endif
