@@ -119,7 +119,7 @@ class Session {
   void BadResponse();
 
   // session_relay.cc
-  bool StartRelay(RelayKind kind);
+  bool StartRelay(RelayKind kind, bool audit);
   bool StepRelay();
   bool RelayOneWay(Socket* from, Buffer* bytes, Socket* to, bool* ended, AuditObserver* observer);
 

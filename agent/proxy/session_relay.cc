@@ -7,11 +7,11 @@
 namespace egress::proxy {
 
 // What the client has sent so far stays in `down_in_` and goes first.
-bool Session::StartRelay(RelayKind kind) {
+bool Session::StartRelay(RelayKind kind, bool audit) {
   relay_ = kind;
   fresh_ = false;
   exchange_ = Exchange();
-  if (kind == RelayKind::kAsSent && pod_.seen.audit) {
+  if (audit) {
     observer_ = std::make_unique<AuditObserver>(original_.port, [this](const RequestHead* request, const char*) {
       const egress_reason malformed = EGRESS_REASON_HTTP_MALFORMED;
       if (request == nullptr) {

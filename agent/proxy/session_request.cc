@@ -32,8 +32,8 @@ bool Session::StepHead() {
   const PodState state = worker_.StateOf(pod_);
   const bool choose = fresh_ && (protocols_ & EGRESS_HTTPS) != 0;  // by the first byte
   if (choose && down_in_.empty()) return ReadHead();
-  if (choose && down_in_.data().front() == kTlsHandshake) return StartRelay(RelayKind::kTls);
-  if (state.PassesAsSent() && !pod_.gone) return StartRelay(RelayKind::kAsSent);
+  if (choose && down_in_.data().front() == kTlsHandshake) return StartRelay(RelayKind::kTls, false);
+  if (state.PassesAsSent() && !pod_.gone) return StartRelay(RelayKind::kAsSent, state.audit);
   if (down_in_.size() == parsed_) return ReadHead();
   fresh_ = false;
   // Each line end may complete the head; other bytes change nothing, so a slow head is not parsed a byte at a time.

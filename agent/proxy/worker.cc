@@ -102,6 +102,7 @@ void Worker::ResetAll() {
 
 void Worker::Unwatch(PodSlot* pod) {
   for (const auto& watch : pod->listeners) {
+    if (!watch->listener) continue;
     ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, watch->listener->get(), nullptr);
     watch->listener.reset();
   }
