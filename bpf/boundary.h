@@ -4,14 +4,48 @@
 
 #include "tcp_frame.h"
 
+static __always_inline int is_unspecified(const __u8 address[16])
+{
+	const __u64 *words = (const __u64 *)address;
+
+	return !words[0] && !words[1];
+}
+
+/* ARP over Ethernet (RFC 826) that speaks for the pod's own addresses, or asks whether one is free (RFC 5227). */
+static __always_inline int is_honest_arp(struct __sk_buff *skb, const struct pod *pod)
+{
+	struct {
+		__be16 hardware, protocol;
+		__u8 hardware_length, protocol_length;
+		__be16 operation;
+		__u8 sender_mac[6];
+		__u8 sender[4];
+	} arp;
+	__u8 sender[16];
+	__u32 ip4;
+
+	if (bpf_skb_load_bytes(skb, ETH_HLEN, &arp, sizeof(arp)))
+		return 0;
+	if (arp.hardware != bpf_htons(1) || arp.protocol != bpf_htons(ETH_P_IP) || arp.hardware_length != 6 ||
+	    arp.protocol_length != 4 || !same_mac(arp.sender_mac, pod->mac))
+		return 0;
+	__builtin_memcpy(&ip4, arp.sender, sizeof(ip4));
+	map_ip4(sender, ip4);
+	return ip4 == 0 || is_own_address(pod, sender);
+}
+
 /* Neighbour discovery and MLD (RFC 4861, RFC 3810): without them IPv6 does not work. Link scope, hop limit checked
- * by the receiver: 255, and 1 for MLD. */
-static __always_inline int is_neighbour_discovery(const struct packet *packet)
+ * by the receiver: 255, and 1 for MLD. An advertisement may speak for the pod's own addresses only. */
+static __always_inline int is_neighbour_discovery(struct __sk_buff *skb, const struct packet *packet,
+						  const struct pod *pod)
 {
 	const __u8 *to = packet->flow.destination;
 	int link_scope = (to[0] == 0xff && (to[1] & 15) == 2) || (to[0] == 0xfe && (to[1] & 0xc0) == 0x80);
+	__u8 target[16];
 
 	if (packet->flow.protocol != IPPROTO_ICMP6 || packet->bad)
+		return 0;
+	if (!is_own_address(pod, packet->flow.source) && !is_unspecified(packet->flow.source))
 		return 0;
 	switch (packet->icmp_type) {
 	case 131: /* MLD report, done, v2 report */
@@ -20,11 +54,56 @@ static __always_inline int is_neighbour_discovery(const struct packet *packet)
 		return packet->hop_limit == 1 && link_scope;
 	case 133: /* router solicitation */
 		return packet->hop_limit == 255 && link_scope;
-	case 135: /* neighbour solicitation, advertisement: also to a unicast address of the link */
-	case 136:
+	case 135: /* neighbour solicitation, also to a unicast address of the link */
 		return packet->hop_limit == 255;
+	case 136: /* advertisement */
+		return packet->hop_limit == 255 && !bpf_skb_load_bytes(skb, packet->l4 + 8, target, sizeof(target)) &&
+		       is_own_address(pod, target);
 	}
 	return 0;
+}
+
+/* Errors that the pod's kernel owes to the sender of a packet that came in (RFC 1122, 3.2.2; RFC 4443, 2.4): they
+ * quote it, and go to its sender. */
+static __always_inline int is_owed_error(struct __sk_buff *skb, const struct boundary *b)
+{
+	const struct packet *packet = &b->packet;
+	struct flow quoted = {};
+	__u32 at = packet->l4 + 8;
+	__be16 port_pair[2];
+	__u8 head[40];
+
+	if (packet->flow.protocol == IPPROTO_ICMP) {
+		if (packet->icmp_type != 3 && packet->icmp_type != 11 && packet->icmp_type != 12)
+			return 0;
+		if (bpf_skb_load_bytes(skb, at, head, 20) || head[0] != 0x45)
+			return 0;
+		map_ip4(quoted.destination, *(__u32 *)(head + 12));
+		map_ip4(quoted.source, *(__u32 *)(head + 16));
+		quoted.protocol = head[9];
+		at += 20;
+	} else if (packet->flow.protocol == IPPROTO_ICMP6) {
+		if (packet->icmp_type < 1 || packet->icmp_type > 4)
+			return 0;
+		if (bpf_skb_load_bytes(skb, at, head, 40) || head[0] >> 4 != 6)
+			return 0;
+		copy_address(quoted.destination, head + 8);
+		copy_address(quoted.source, head + 24);
+		quoted.protocol = head[6];
+		at += 40;
+	} else {
+		return 0;
+	}
+	if (bpf_skb_load_bytes(skb, at, port_pair, sizeof(port_pair)))
+		return 0;
+	quoted.port = port_pair[0];
+	quoted.source_port = port_pair[1];
+	if (!same_address(quoted.destination, packet->flow.destination) ||
+	    !same_address(quoted.source, packet->flow.source))
+		return 0;
+	if (quoted.protocol == IPPROTO_TCP)
+		return find_inbound(&quoted, b->in.cookie) || owner_state(skb, &quoted, b->in.pod->netns_id);
+	return quoted.protocol == IPPROTO_UDP && find_inbound(&quoted, b->in.cookie);
 }
 
 static __always_inline int other_frame(struct __sk_buff *skb, struct boundary *b)
@@ -40,6 +119,8 @@ static __always_inline int other_frame(struct __sk_buff *skb, struct boundary *b
 	if ((packet->flow.protocol == IPPROTO_UDP || is_echo_reply(packet)) &&
 	    answers_inbound(&packet->flow, b->in.cookie))
 		return PASS;
+	if (is_owed_error(skb, b))
+		return PASS;
 	return refuse_frame(skb, b, protocol_label(packet->flow.protocol), EGRESS_REASON_PROTOCOL, 0, RESET_NONE, NULL);
 }
 
@@ -52,11 +133,13 @@ static __always_inline int judge_frame(struct __sk_buff *skb, struct boundary *b
 
 	if (!same_mac(packet->mac, b->in.pod->mac))
 		return refuse_frame(skb, b, EGRESS_OTHER, EGRESS_REASON_SPOOFED_SOURCE, 0, RESET_NONE, NULL);
-	if (packet->kind == PACKET_ARP)
+	if (packet->kind == PACKET_ARP && is_honest_arp(skb, b->in.pod))
 		return PASS;
+	if (packet->kind == PACKET_ARP)
+		return refuse_frame(skb, b, EGRESS_OTHER, EGRESS_REASON_SPOOFED_SOURCE, 0, RESET_NONE, NULL);
 	if (packet->kind == PACKET_OTHER)
 		return refuse_frame(skb, b, EGRESS_OTHER, EGRESS_REASON_PROTOCOL, 0, RESET_NONE, NULL);
-	if (is_neighbour_discovery(packet))
+	if (is_neighbour_discovery(skb, packet, b->in.pod))
 		return PASS;
 	if (!is_own_address(b->in.pod, packet->flow.source))
 		return refuse_frame(skb, b, label, EGRESS_REASON_SPOOFED_SOURCE, 0, RESET_NONE, NULL);

@@ -348,7 +348,7 @@ struct inbound_key {
 
 struct inbound {
 	__u64 seen_ns;     /* bpf_ktime_get_ns() of the last datagram, or of the SYN */
-	__u32 sequence;    /* TCP: of the SYN, network order */
+	__u32 sequence;    /* TCP: of the SYN, host order */
 	__u8 opened_here;  /* 1: the pod spoke first; what comes in is an answer and opens nothing */
 	__u8 pad[3];
 };

@@ -113,6 +113,7 @@ __noinline int judge_connection(const struct flow *flow, const struct pod *pod, 
 				struct judgement *out)
 {
 	struct rule_class *class;
+	__u32 rule_class;
 
 	if (!flow || !pod || !state || !out)
 		return 0;
@@ -131,8 +132,10 @@ __noinline int judge_connection(const struct flow *flow, const struct pod *pod, 
 	out->reason = EGRESS_REASON_POLICY;
 	if (state->unguarded)
 		return 0;
-	out->rule_class = find_class(state->ruleset, state->generation, flow->destination, flow->port);
-	class = bpf_map_lookup_elem(&classes, &out->rule_class);
+	/* By way of the stack: Linux 6.1 takes no argument of a global function as a key. */
+	rule_class = find_class(state->ruleset, state->generation, flow->destination, flow->port);
+	class = bpf_map_lookup_elem(&classes, &rule_class);
+	out->rule_class = rule_class;
 	if (!class)
 		return 0;
 	out->protocols = class->protocols;
@@ -206,32 +209,29 @@ static long compare_name(__u32 i, void *context)
 	return 0;
 }
 
-/* Is what the name has from `search->at` on listed in one of the class's groups? */
-static __always_inline void look_up_suffix(struct name_search *search)
+/* Is what the name has from `search->at` on listed in group `i` of the class? */
+static long look_up_group(__u32 i, void *context)
 {
+	struct name_search *search = context;
 	struct host_key key = { .hash = egress_hash_value(&search->hash) };
 	__u32 length = search->hello->name_length - search->at;
+	__u32 policy;
 
-	for (int i = 0; i < EGRESS_MAX_GROUPS; i++) {
-		__u32 policy;
-
-		if (i >= search->class->group_count)
-			break;
-		key.group = search->class->groups[i];
-		search->host = bpf_map_lookup_elem(&hosts, &key);
-		if (!search->host || search->host->length != length)
-			continue;
-		policy = in_force(search->host->generation, search->host->now, search->host->next,
-				  search->generation);
-		if (!policy)
-			continue;
-		search->different = 0;
-		bpf_loop(length & (EGRESS_MAX_NAME - 1), compare_name, search, 0);
-		if (!search->different) {
-			search->policy = policy;
-			break;
-		}
-	}
+	if (i >= search->class->group_count)
+		return 1;
+	key.group = search->class->groups[i & (EGRESS_MAX_GROUPS - 1)]; /* for the verifier, as in compare_name() */
+	search->host = bpf_map_lookup_elem(&hosts, &key);
+	if (!search->host || search->host->length != length)
+		return 0;
+	policy = in_force(search->host->generation, search->host->now, search->host->next, search->generation);
+	if (!policy)
+		return 0;
+	search->different = 0;
+	bpf_loop(length & (EGRESS_MAX_NAME - 1), compare_name, search, 0);
+	if (search->different)
+		return 0;
+	search->policy = policy;
+	return 1;
 }
 
 /* One character from the end; at every dot, and at the beginning, the suffix is looked up. */
@@ -247,7 +247,7 @@ static long hash_name(__u32 i, void *context)
 	egress_hash_add(&search->hash, c);
 	search->at = at;
 	if (at == 0 || c == '.')
-		look_up_suffix(search);
+		bpf_loop(EGRESS_MAX_GROUPS, look_up_group, search, 0); /* Linux 6.12 loses count of a `for` around bpf_loop() */
 	return search->policy != 0;
 }
 

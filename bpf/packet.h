@@ -126,7 +126,7 @@ static __always_inline void parse_ip4(struct __sk_buff *skb, struct packet *pack
 		packet->bad = EGRESS_REASON_MALFORMED_PACKET;
 	if (ip.frag_off & bpf_htons(0x3fff))
 		packet->bad = EGRESS_REASON_FRAGMENT;
-	else if (ip.ihl != 5 || packet->end < packet->l4 || (ip.frag_off & bpf_htons(0x8000)))
+	else if (ip.ihl != 5 || !ip.ttl || packet->end < packet->l4 || (ip.frag_off & bpf_htons(0x8000)))
 		packet->bad = EGRESS_REASON_MALFORMED_PACKET;
 	if (!packet->bad)
 		parse_l4(skb, packet);
@@ -173,6 +173,10 @@ static __always_inline void parse_ip6(struct __sk_buff *skb, struct packet *pack
 	}
 	copy_address(packet->flow.source, (__u8 *)&ip.saddr);
 	copy_address(packet->flow.destination, (__u8 *)&ip.daddr);
+	if (is_ip4(packet->flow.source) || is_ip4(packet->flow.destination)) {
+		packet->kind = PACKET_OTHER; /* mapped addresses have no business on a wire, and would pass for IPv4 */
+		return;
+	}
 	packet->hop_limit = ip.hop_limit;
 	packet->l4 = ETH_HLEN + sizeof(ip);
 	total = sizeof(ip) + bpf_ntohs(ip.payload_len);
@@ -180,6 +184,8 @@ static __always_inline void parse_ip6(struct __sk_buff *skb, struct packet *pack
 	if (!skb->gso_segs && ETH_HLEN + total <= skb->len)
 		packet->end = ETH_HLEN + total;
 	else if (!skb->gso_segs)
+		packet->bad = EGRESS_REASON_MALFORMED_PACKET;
+	if (!ip.hop_limit)
 		packet->bad = EGRESS_REASON_MALFORMED_PACKET;
 	if (!packet->bad)
 		skip_extensions(skb, packet, ip.nexthdr);

@@ -11,33 +11,45 @@ static __always_inline int is_tuple(const struct socket_verdict *verdict, const 
 	       same_address(verdict->destination, flow->destination) && same_address(verdict->source, flow->source);
 }
 
-/* State of the pod's socket that has the tuple of this segment (BPF_TCP_*), 0 if none has. */
-static __always_inline __u32 owner_state(struct __sk_buff *skb, const struct boundary *b)
+/* State of the pod's socket whose connection this is (BPF_TCP_*), 0 if there is none. */
+static __always_inline __u32 owner_state(struct __sk_buff *skb, const struct flow *flow, __s32 netns_id)
 {
-	const struct packet *packet = &b->packet;
 	struct bpf_sock_tuple tuple = {};
 	struct bpf_sock *found;
 	__u32 size;
 
-	if (is_ip4(packet->flow.source)) {
+	if (is_ip4(flow->source)) {
 		size = sizeof(tuple.ipv4);
-		__builtin_memcpy(&tuple.ipv4.saddr, packet->flow.destination + 12, 4);
-		__builtin_memcpy(&tuple.ipv4.daddr, packet->flow.source + 12, 4);
-		tuple.ipv4.sport = packet->flow.port;
-		tuple.ipv4.dport = packet->flow.source_port;
+		__builtin_memcpy(&tuple.ipv4.saddr, flow->destination + 12, 4);
+		__builtin_memcpy(&tuple.ipv4.daddr, flow->source + 12, 4);
+		tuple.ipv4.sport = flow->port;
+		tuple.ipv4.dport = flow->source_port;
 	} else {
 		size = sizeof(tuple.ipv6);
-		__builtin_memcpy(tuple.ipv6.saddr, packet->flow.destination, 16);
-		__builtin_memcpy(tuple.ipv6.daddr, packet->flow.source, 16);
-		tuple.ipv6.sport = packet->flow.port;
-		tuple.ipv6.dport = packet->flow.source_port;
+		__builtin_memcpy(tuple.ipv6.saddr, flow->destination, 16);
+		__builtin_memcpy(tuple.ipv6.daddr, flow->source, 16);
+		tuple.ipv6.sport = flow->port;
+		tuple.ipv6.dport = flow->source_port;
 	}
-	found = bpf_skc_lookup_tcp(skb, &tuple, size, b->in.pod->netns_id, 0);
+	found = bpf_skc_lookup_tcp(skb, &tuple, size, netns_id, 0);
 	if (!found)
 		return 0;
 	size = found->state;
 	bpf_sk_release(found);
 	return size == BPF_TCP_LISTEN ? 0 : size;
+}
+
+/* Does this segment without payload answer what came in? A SYN-ACK only the very SYN that was seen, and a SYN never:
+ * a pod may not turn round a connection that was opened towards it. */
+static __always_inline int answers_segment(const struct packet *packet, __u64 cookie)
+{
+	struct inbound *record = find_inbound(&packet->flow, cookie);
+
+	if (!record)
+		return 0;
+	if (packet->flags & TCP_SYN)
+		return packet->flags & TCP_ACK && packet->acknowledged == record->sequence + 1;
+	return 1;
 }
 
 /* A segment that no TCP socket of the pod sent itself. It passes without payload and SYN, if it belongs to a connection
@@ -49,9 +61,9 @@ static __always_inline int loose_segment(struct __sk_buff *skb, struct boundary 
 	int bare = packet->payload == packet->end;
 	__u32 owner;
 
-	if (bare && find_inbound(&packet->flow, b->in.cookie))
-		return PASS; /* also a SYN-ACK: against the record of its SYN */
-	owner = owner_state(skb, b);
+	if (bare && answers_segment(packet, b->in.cookie))
+		return PASS;
+	owner = owner_state(skb, &packet->flow, b->in.pod->netns_id);
 	if (bare && owner && !(packet->flags & TCP_SYN))
 		return PASS;
 	return refuse_frame(skb, b, EGRESS_TCP, EGRESS_REASON_NO_SOCKET, 0, owner ? RESET_NONE : RESET_POD, NULL);
@@ -70,7 +82,7 @@ static __always_inline int adopt(struct __sk_buff *skb, struct boundary *b, stru
 	    sk->dst_port != packet->flow.port)
 		return loose_segment(skb, b);
 	if (packet->flags & TCP_SYN) /* of a socket outside the pod's cgroup, or a SYN-ACK by Fast Open */
-		return packet->flags & TCP_ACK && find_inbound(&packet->flow, b->in.cookie) ?
+		return answers_segment(packet, b->in.cookie) ?
 			       PASS :
 			       refuse_frame(skb, b, EGRESS_TCP, EGRESS_REASON_NO_SOCKET, 0, RESET_POD, NULL);
 	if (find_inbound(&packet->flow, b->in.cookie)) {
