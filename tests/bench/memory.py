@@ -1,0 +1,50 @@
+"""Resident memory and the time to start, with 250 pods and 10,000 policies, against the same agent with one of each."""
+
+import pathlib
+import re
+
+from agent import Agent
+from changes import ACCOUNTS, write_policies
+from table import median
+from world import Node, end_process
+
+AIM_MB, AIM_SECONDS = 40, 2
+
+
+def resident(pid):
+    """(all, without files) in MB."""
+    text = pathlib.Path(f"/proc/{pid}/status").read_text()
+    return tuple(int(re.search(rf"{field}:\s+(\d+)", text).group(1)) / 1024 for field in ("VmRSS", "RssAnon"))
+
+
+def measure(agent, rounds):
+    """Starts, looks, ends. The last one is left running."""
+    starts, memory = [], []
+    for index in range(rounds):
+        if index:
+            end_process(agent.process)
+        starts.append(agent.start())
+        memory.append((*resident(agent.process.pid), *resident(agent.proxy_pid())))
+    return median(starts), [median([one[i] for one in memory]) for i in range(4)]
+
+
+def run(world, table, options):
+    pods, policies = (25, 1000) if options.quick else (250, 10000)
+    small = Agent(world, Node(world, "small"))
+    small.add_pod("pod-0", "account-0")
+    write_policies(small, 0, 1)
+    small_start, small_memory = measure(small, options.rounds)
+    small.stop()
+    large = Agent(world, Node(world, "large"))
+    for index in range(pods):
+        large.add_pod(f"pod-{index}", f"account-{index % ACCOUNTS}")
+    write_policies(large, 0, policies)
+    start, memory = measure(large, options.rounds)
+    table.section(f"{pods} pods and {policies:,} policies of {ACCOUNTS} ServiceAccounts, {options.rounds} starts")
+    table.row("egressd, resident", "MB", memory[0], small_memory[0], "1 pod, 1 policy", aim=f"<= {AIM_MB} MB",
+              met=memory[0] <= AIM_MB)
+    table.row("egressd, resident without files", "MB", memory[1], small_memory[1], "1 pod, 1 policy")
+    table.row("egress-proxy, resident", "MB", memory[2], small_memory[2], "1 pod, 1 policy")
+    table.row("egress-proxy, resident without files", "MB", memory[3], small_memory[3], "1 pod, 1 policy")
+    table.row("from start to ready", "s", start, small_start, "1 pod, 1 policy", aim=f"<= {AIM_SECONDS} s",
+              met=start <= AIM_SECONDS)
