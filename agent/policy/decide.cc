@@ -20,12 +20,12 @@ egress_reason WhyOpen(const NetworkPolicy& network, const Address& address, std:
   if (Covers(network.mesh, address)) return EGRESS_REASON_MESH;
   if (!network.included.empty() && !Covers(network.included, address)) return EGRESS_REASON_EXCLUDED;
   if (Covers(network.excluded, address)) return EGRESS_REASON_EXCLUDED;
-  if (std::binary_search(network.excluded_ports.begin(), network.excluded_ports.end(), port)) {
-    return EGRESS_REASON_EXCLUDED;
-  }
   const auto& servers = network.dns_servers;
   if (port == kDnsPort && std::find(servers.begin(), servers.end(), address) != servers.end()) {
     return EGRESS_REASON_DNS;
+  }
+  if (std::binary_search(network.excluded_ports.begin(), network.excluded_ports.end(), port)) {
+    return EGRESS_REASON_EXCLUDED;
   }
   return EGRESS_REASON_NONE;
 }
