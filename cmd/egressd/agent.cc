@@ -23,6 +23,7 @@ namespace {
 // over the sockets is for idle ones, whose programs get ECONNABORTED. So it comes second, and once for many changes.
 constexpr auto kRevokeDelay = std::chrono::milliseconds(250);
 constexpr auto kPeriod = std::chrono::seconds(1);
+constexpr std::size_t kGoneNames = 1024;
 
 std::string ProxyProgram() {
   std::error_code error;
@@ -127,6 +128,8 @@ Result<void> Agent::TakeRunFolder() {
 
 void Agent::RememberMeshConfigUnits() {
   const auto units = store_.MeshConfigUnits();
+  if (units == remembered_units_) return;
+  remembered_units_ = units;
   const std::string beside = state_file_ + ".new";
   std::ofstream file(beside, std::ios::trunc);
   for (const std::string& unit : units) file << unit << "\n";
@@ -134,7 +137,7 @@ void Agent::RememberMeshConfigUnits() {
   if (!file || ::rename(beside.c_str(), state_file_.c_str()) != 0) Problem("cannot write " + state_file_);
 }
 
-Result<std::vector<std::string>> Agent::Cgroups() const {
+Result<std::vector<std::string>> Agent::Cgroups() {
   std::string root = options_.cgroup_root;
   if (root.empty()) {
     auto found = node::Cgroup2Root();
@@ -146,7 +149,20 @@ Result<std::vector<std::string>> Agent::Cgroups() const {
   auto own = node::OwnCgroup();
   if (!own) return std::move(own).error();
   if (!node::IsBelow(*own, root)) cgroups.push_back(*own);  // the proxy's sockets are made here
+  options_.cgroup_root = root;
   return cgroups;
+}
+
+// In a container the cgroup2 that is mounted is often the container's own: programs attached there see nobody. The
+// boundary still holds then, but connects fail late and http not at all.
+void Agent::WarnOfPodsElsewhere() {
+  const std::string& root = options_.cgroup_root;
+  for (const auto& view : store_.Pods()) {
+    if (!view.pod || !view.governed || view.pod->cgroup_path.empty()) continue;
+    if (node::IsBelow(view.pod->cgroup_path, root)) continue;
+    Problem(view.pod->id.ToString() + ": its cgroup " + view.pod->cgroup_path + " is not below --cgroup-root " + root +
+            ": its connections are refused at the boundary only; give the root of the node's cgroup2");
+  }
 }
 
 Result<void> Agent::ReadSourceFirst() {
@@ -176,6 +192,7 @@ Result<void> Agent::ApplyFirst() {
   store_.Commit();
   RememberMeshConfigUnits();
   LogFindings();
+  WarnOfPodsElsewhere();
   for (const auto& view : store_.Pods()) {
     if (view.pod) pods_->Update(view.pod->id, view);
   }
@@ -288,7 +305,7 @@ void Agent::OnSource() {
   for (const auto& id : changes.pods) pods_->Update(id, store_.FindPod(id));
   if (changes.network) pending_.network = store_.Network();
   for (const auto& account : changes.service_accounts) {
-    if (enforcer_->HasAccount(account)) pending_.accounts[account] = store_.PoliciesOf(account);
+    if (enforcer_->HasAccount(account) || pending_.accounts.contains(account)) pending_.accounts[account] = store_.PoliciesOf(account);
   }
   ApplyPending();
   metrics_.ObservePolicyApply(std::chrono::steady_clock::now() - read);
@@ -321,6 +338,11 @@ void Agent::OnPodPresent(const NodePod& pod) {
 
 void Agent::OnPodGone(const NodePod& pod, bool over) {
   if (over) metrics_.UpdateConnections();
+  gone_names_.push_back(pod.interface.cookie);
+  if (gone_names_.size() > kGoneNames) {
+    if (!pods_->present().contains(gone_names_.front())) pod_names_.erase(gone_names_.front());
+    gone_names_.pop_front();
+  }
   proxy_->RemovePod(pod.interface.cookie, over);
   pending_.pods_gone.push_back(pod.interface.cookie);
   std::erase_if(pending_.pods, [&](const auto& other) { return other.spec.cookie == pod.interface.cookie; });

@@ -33,7 +33,8 @@ class Agent {
  private:
   Agent(EventLoop& loop, const Options& options);
   Result<void> Open();
-  Result<std::vector<std::string>> Cgroups() const;
+  Result<std::vector<std::string>> Cgroups();
+  void WarnOfPodsElsewhere();
   Result<void> TakeRunFolder();
   Result<void> ReadSourceFirst();
   void RememberMeshConfigUnits();
@@ -67,6 +68,7 @@ class Agent {
   report::Metrics metrics_;
   Fd run_lock_;
   std::string state_file_;
+  std::vector<std::string> remembered_units_;  // as state_file_ has them
   std::unique_ptr<source::DirectorySource> directory_;
   std::unique_ptr<Enforcer> enforcer_;
   std::unique_ptr<ProxyProcess> proxy_;
@@ -83,7 +85,8 @@ class Agent {
   unsigned periods_ = 0;
   std::uint64_t events_lost_ = 0;
   std::deque<std::string> problems_;  // the last ones
-  std::map<std::uint64_t, policy::ObjectId> pod_names_;  // also of pods that just went, for events under way
+  std::map<std::uint64_t, policy::ObjectId> pod_names_;  // also of the last pods that went, for events under way
+  std::deque<std::uint64_t> gone_names_;
   std::vector<policy::Finding> logged_findings_;
   std::chrono::system_clock::time_point started_ = std::chrono::system_clock::now();
 };

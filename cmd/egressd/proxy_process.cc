@@ -69,6 +69,7 @@ void ProxyProcess::Start() {
 }
 
 Result<void> ProxyProcess::Spawn() {
+  if (::access(program_.c_str(), X_OK) != 0) return ErrnoError("look for it");  // the child could not say so
   int pair[2];
   if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0) return ErrnoError("socketpair");
   Fd ours(pair[0]), theirs(pair[1]);
