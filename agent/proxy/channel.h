@@ -8,7 +8,7 @@
 //     policy     {id, generation, document}             the Egress `id` (NS/NAME) reads so from `generation` on
 //     remove     {id, generation}                       ... or is gone
 //     commit     {generation}                           all changes of a generation are said; answer with committed
-//     pod        {slot, cookie, name, serviceAccount}   fds: its listeners (one a family)
+//     pod        {slot, cookie, name, serviceAccount}   fds: its listeners (one a family), instead of any before
 //     pod-gone   {slot, reset}                          close its listeners and sockets; reset: cut what is live
 //     sockets    {slot, kind: "http"|"tls", family: 4|6}  fds: marked upstream sockets, not connected
 //     drain      {seconds}                              no new connections; end when the last has ended or time is up

@@ -142,25 +142,39 @@ Result<void> Proxy::Start(std::vector<Fd> fds) {
 Result<void> Proxy::AddPod(const nlohmann::json& body, std::vector<Fd> fds) {
   if (environment_ == nullptr) return Error{"not started"};
   const std::uint32_t slot = body.at("slot");
+  const std::shared_ptr<Account> account = accounts_.Of(ToId(body.at("serviceAccount")));
+  std::vector<ListenerPtr> listeners;
+  for (Fd& fd : fds) {
+    MakeNonBlocking(fd);
+    listeners.push_back(std::make_shared<const Fd>(std::move(fd)));
+  }
+  const std::uint64_t cookie = body.at("cookie");
+  const auto known = pods_.find(slot);
+  // The same pod again has new listeners, as its addresses have changed; its connections live on.
+  if (known != pods_.end() && known->second->cookie == cookie && known->second->account == account) {
+    for (const auto& worker : workers_) {
+      worker->Post([w = worker.get(), slot, listeners] { w->SetListeners(slot, listeners); });
+    }
+    return {};
+  }
   RemovePod(slot, true);
-  auto ask = [this, slot](SocketClass kind, std::uint32_t count) {
+  auto pod = std::make_shared<Pod>(slot, cookie, body.at("name"), account, AskFor(slot));
+  pods_[slot] = pod;
+  for (const auto& worker : workers_) {
+    worker->Post([w = worker.get(), pod, listeners] { w->AddPod(pod, listeners); });
+  }
+  return {};
+}
+
+// Called by workers: the control thread sends the message.
+UpstreamSockets::Ask Proxy::AskFor(std::uint32_t slot) {
+  return [this, slot](SocketClass kind, std::uint32_t count) {
     {
       const std::lock_guard lock(wants_mutex_);
       wants_.push_back({slot, kind, count});
     }
     Wake();
   };
-  auto pod = std::make_shared<Pod>(slot, body.at("name"), accounts_.Of(ToId(body.at("serviceAccount"))), ask);
-  pods_[slot] = pod;
-  std::vector<ListenerPtr> listeners;
-  for (Fd& fd : fds) {
-    MakeNonBlocking(fd);
-    listeners.push_back(std::make_shared<const Fd>(std::move(fd)));
-  }
-  for (const auto& worker : workers_) {
-    worker->Post([w = worker.get(), pod, listeners] { w->AddPod(pod, listeners); });
-  }
-  return {};
 }
 
 void Proxy::RemovePod(std::uint32_t slot, bool reset) {

@@ -41,6 +41,7 @@ class Proxy {
   Result<void> Handle(Message message);
   Result<void> Start(std::vector<Fd> fds);
   Result<void> AddPod(const nlohmann::json& body, std::vector<Fd> fds);
+  UpstreamSockets::Ask AskFor(std::uint32_t slot);
   void RemovePod(std::uint32_t slot, bool reset);
   void AddSockets(const nlohmann::json& body, std::vector<Fd> fds);
   void SetPolicy(const nlohmann::json& body);

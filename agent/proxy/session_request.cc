@@ -83,6 +83,11 @@ bool Session::StartExchange(const RequestHead& request) {
   const policy::Decision& decision = ruling.decision;
   if (!decision.allowed) {
     down_in_.Consume(request.size);
+    if (decision.reason == EGRESS_REASON_HTTP_MALFORMED) {
+      exchange_.keep_alive = false;
+      Refuse(400, decision.reason, "bad request: host or path\n", &request, decision.policy);
+      return true;
+    }
     Refuse(404, decision.reason, DenialText(decision.reason), &request, decision.policy);
     return true;
   }

@@ -185,7 +185,11 @@ void Session::FinishExchange() {
   const bool sent = exchange_.body.done && up_out_.empty() && !exchange_.upstream_deaf;
   // Bytes behind the response answer nothing that was asked.
   const bool reusable = exchange_.upstream_keeps && sent && !worn && up_in_.empty() && up_->socket.Quiet();
-  if (!reusable) DropUpstream();
+  if (!reusable) {
+    DropUpstream();
+  } else if (!exchange_.client_keeps && !up_->personal) {
+    worker_.Park(std::move(up_));  // its client goes; it serves the next one
+  }
   up_in_.Clear();
   up_out_.Clear();
   NextRequest(exchange_.client_keeps);

@@ -6,8 +6,11 @@
 namespace egress::proxy {
 
 std::uint32_t UpstreamSockets::Missing(Shelf* shelf) const {
-  if (closed_ || shelf->under_way > 0 || shelf->sockets.size() > kLow) return 0;
-  shelf->under_way = kBatch;
+  if (closed_ || shelf->sockets.size() > kLow) return 0;
+  const auto now = std::chrono::steady_clock::now();
+  if (shelf->under_way && now - shelf->asked_at < kPatience) return 0;
+  shelf->under_way = true;
+  shelf->asked_at = now;
   return kBatch;
 }
 
@@ -36,8 +39,8 @@ void UpstreamSockets::Add(SocketClass kind, std::vector<Fd> sockets) {
     const std::lock_guard lock(mutex_);
     Shelf& shelf = shelves_[kind.index()];
     // The agent answers each request in one message, perhaps with fewer than were asked for.
-    shelf.under_way = 0;
-    if (closed_) return;
+    shelf.under_way = false;
+    if (closed_ || sockets.empty()) return;
     for (Fd& socket : sockets) shelf.sockets.push_back(std::move(socket));
     waiters.swap(shelf.waiters);
   }

@@ -2,10 +2,11 @@
 #pragma once
 
 #include <array>
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <mutex>
-#include <set>
+#include <utility>
 #include <vector>
 
 #include "agent/base/fd.h"
@@ -24,12 +25,14 @@ class UpstreamSockets {
  public:
   static constexpr std::uint32_t kBatch = 16;  // asked for at a time
   static constexpr std::size_t kLow = 6;       // asked for again when no more are left
+  static constexpr std::chrono::seconds kPatience{1};  // for an answer; then it is asked for once more
 
   // `ask` is called, from any thread, where more sockets are needed.
   using Ask = std::function<void(SocketClass, std::uint32_t count)>;
   explicit UpstreamSockets(Ask ask) : ask_(std::move(ask)) {}
 
   // One socket, or an invalid Fd; then `waiter` is called once sockets arrive (only once, however often it asked).
+  // An answer without sockets wakes nobody: who waits asks again in its own time.
   using Waiter = std::function<void()>;
   Fd Take(SocketClass kind, const void* who, const Waiter& waiter);
   void Add(SocketClass kind, std::vector<Fd> sockets);
@@ -41,7 +44,8 @@ class UpstreamSockets {
  private:
   struct Shelf {
     std::vector<Fd> sockets;
-    std::uint32_t under_way = 0;
+    std::chrono::steady_clock::time_point asked_at;
+    bool under_way = false;
     std::vector<std::pair<const void*, Waiter>> waiters;
   };
   std::uint32_t Missing(Shelf* shelf) const;  // how many to ask for now

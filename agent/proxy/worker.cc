@@ -57,13 +57,25 @@ void Worker::RunPosted() {
 }
 
 void Worker::AddPod(std::shared_ptr<Pod> pod, const std::vector<ListenerPtr>& listeners) {
-  auto slot = std::make_unique<PodSlot>(std::move(pod), &blocks_, settings().bounds);
-  slot->seen = StateOf(*slot);
-  for (const ListenerPtr& listener : listeners) {
-    slot->listeners.push_back(std::make_unique<ListenerWatch>(listener, slot.get()));
-    slot->listeners.back()->paused = draining_ || !Watch(slot->listeners.back().get());
+  pods_.push_back(std::make_unique<PodSlot>(std::move(pod), &blocks_, settings().bounds));
+  pods_.back()->seen = StateOf(*pods_.back());
+  Listen(pods_.back().get(), listeners);
+}
+
+void Worker::SetListeners(std::uint32_t slot, const std::vector<ListenerPtr>& listeners) {
+  for (const auto& pod : pods_) {
+    if (pod->gone || pod->pod->slot != slot) continue;
+    Unwatch(pod.get());
+    Listen(pod.get(), listeners);
   }
-  pods_.push_back(std::move(slot));
+}
+
+void Worker::Listen(PodSlot* pod, const std::vector<ListenerPtr>& listeners) {
+  if (draining_) return;
+  for (const ListenerPtr& listener : listeners) {
+    pod->listeners.push_back(std::make_unique<ListenerWatch>(listener, pod));
+    pod->listeners.back()->paused = !Watch(pod->listeners.back().get());
+  }
 }
 
 void Worker::RemovePod(std::uint32_t slot, bool reset) {
@@ -101,12 +113,13 @@ void Worker::ResetAll() {
 }
 
 void Worker::Unwatch(PodSlot* pod) {
-  for (const auto& watch : pod->listeners) {
-    if (!watch->listener) continue;
+  for (auto& watch : pod->listeners) {
     ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, watch->listener->get(), nullptr);
     watch->listener.reset();
+    // An event of this round may still name it.
+    unwatched_.push_back(std::move(watch));
   }
-  // The watches themselves stay until the pod is swept: an event of this round may still name them.
+  pod->listeners.clear();
 }
 
 void Worker::CloseIdle(PodSlot* pod) {

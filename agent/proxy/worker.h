@@ -1,6 +1,7 @@
 // A worker: one thread with its own epoll, which serves the connections that it accepted.
 //
-// All but Post(), Stop(), session_count() and reports() belongs to the worker's thread; the control thread reaches it by Post().
+// All but Post(), Stop(), session_count() and reports() belongs to the worker's thread; the control thread reaches it
+// by Post().
 #pragma once
 
 #include <atomic>
@@ -75,6 +76,7 @@ class Worker {
 
   // ---- Tasks that the control thread posts ----
   void AddPod(std::shared_ptr<Pod> pod, const std::vector<ListenerPtr>& listeners);
+  void SetListeners(std::uint32_t slot, const std::vector<ListenerPtr>& listeners);  // instead of those it has
   void RemovePod(std::uint32_t slot, bool reset);
   void Drain();     // nothing new; what is idle ends
   void ResetAll();  // what is left ends now
@@ -106,6 +108,7 @@ class Worker {
   void ServeWaiting(std::uint32_t slot);
   void CloseIdle(PodSlot* pod);
   void Unwatch(PodSlot* pod);
+  void Listen(PodSlot* pod, const std::vector<ListenerPtr>& listeners);
   bool Watch(ListenerWatch* watch);
   void Sweep();  // destroys what has ended
   int WaitMilliseconds() const;
@@ -120,6 +123,7 @@ class Worker {
   std::vector<Session*> again_;
   std::vector<std::unique_ptr<Session>> ended_;
   std::vector<UpstreamPtr> buried_;
+  std::vector<std::unique_ptr<ListenerWatch>> unwatched_;
   Clock::time_point now_;
   Clock::time_point next_tick_;
   bool draining_ = false;

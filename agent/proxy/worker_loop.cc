@@ -141,11 +141,12 @@ void Worker::Tick() {
 
 void Worker::TickPod(PodSlot* pod) {
   for (const auto& watch : pod->listeners) {
-    if (watch->paused && watch->listener && !draining_) watch->paused = !Watch(watch.get());
+    if (watch->paused) watch->paused = !Watch(watch.get());
   }
   for (UpstreamPtr& upstream : pod->idle.TakeOlderThan(now_ - settings().timeouts.upstream_idle)) {
     Bury(std::move(upstream));
   }
+  if (!pod->gone && !pod->waiting.empty()) ServeWaiting(pod->pod->slot);
   // The slot of a pod that is gone may be another's by now.
   const PodState state = pod->gone ? pod->seen : StateOf(*pod);
   const bool changed = state != pod->seen;
@@ -161,6 +162,7 @@ void Worker::TickPod(PodSlot* pod) {
 void Worker::Sweep() {
   ended_.clear();
   buried_.clear();
+  unwatched_.clear();
   std::erase_if(pods_, [](const auto& pod) { return pod->gone && pod->sessions.empty() && pod->idle.empty(); });
 }
 

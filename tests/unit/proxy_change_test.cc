@@ -194,6 +194,26 @@ TEST_F(Changes, APodThatGoesTakesItsSocketsAlong) {
   EXPECT_LT(tries, 1000) << "the listener is closed";
 }
 
+TEST_F(Changes, NewListenersOfAPodLeaveItsConnectionsAlone) {
+  Begin(kGet);
+  world.Send({{"type", "pod"}, {"slot", World::kSlot}, {"cookie", 1}, {"name", "curl/curl"},
+              {"serviceAccount", "curl/curl"}});
+  int tries = 0;
+  while (world.Connect().valid() && ++tries < 1000) std::this_thread::yield();
+  EXPECT_LT(tries, 1000) << "the old listener is closed";
+  origin.Send(kOk);
+  EXPECT_EQ(client.ReadResponse(), kOk);
+  client.Send(kGet);
+  EXPECT_EQ(origin.ReadHead(), kGet);
+}
+
+TEST_F(Changes, AnotherPodInTheSlotCutsThoseOfTheFirst) {
+  BeginTunnel();
+  world.Send({{"type", "pod"}, {"slot", World::kSlot}, {"cookie", 2}, {"name", "curl/other"},
+              {"serviceAccount", "curl/curl"}});
+  EXPECT_EQ(client.ReadEnding(), Peer::Ending::kReset);
+}
+
 TEST_F(Changes, APodThatGoesMayLetWhatIsUnderWayEnd) {
   Begin(kGet);
   world.RemovePod(false);
