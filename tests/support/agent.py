@@ -99,6 +99,17 @@ class Agent:
             self.process = subprocess.Popen(self.command(*more, program=program), stdin=subprocess.DEVNULL,
                                             stdout=log, stderr=log)
 
+    def own_binaries(self):
+        """A folder of its own for the programs, from which a test may take one away; for start(program=...)."""
+        folder = self.folder / "bin"
+        folder.mkdir(exist_ok=True)
+        for name in ("egressd", "egress-proxy"):
+            try:
+                os.link(BINARIES / name, folder / name)
+            except OSError:
+                shutil.copy2(BINARIES / name, folder / name)
+        return folder
+
     def start(self, *more, program=None, timeout=30):
         """Returns once it is ready."""
         self.spawn(*more, program=program)

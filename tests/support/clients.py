@@ -2,7 +2,9 @@
 
 import dataclasses
 import os
+import socket
 import ssl
+import struct
 
 
 class Closed(Exception):
@@ -112,6 +114,11 @@ class Http:
         else:
             found.body = self.read_to_end()
         return found
+
+    def abort(self):
+        """Ends it with a RST: a FIN alone says only that the client has sent all."""
+        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.sock.close()
 
     def ended(self):
         """How the connection ends: "fin", "reset", or "data" where more comes."""

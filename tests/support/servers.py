@@ -4,7 +4,6 @@ import contextlib
 import hashlib
 import socket
 import ssl
-import struct
 import threading
 import time
 
@@ -128,12 +127,6 @@ def banner(visit):
     """Speaks first, as SMTP and MySQL do, then echoes."""
     visit.sock.sendall(b"220 outside ready\r\n")
     echo(visit)
-
-
-def reset(sock):
-    """Ends a connection with a RST."""
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    sock.close()
 
 
 def either(handler, context):
