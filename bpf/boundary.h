@@ -2,6 +2,7 @@
 #ifndef EGRESS_BOUNDARY_H
 #define EGRESS_BOUNDARY_H
 
+#include "established.h"
 #include "tcp_frame.h"
 
 static __always_inline int is_unspecified(const __u8 address[16])
@@ -155,33 +156,13 @@ static __always_inline int judge_frame(struct __sk_buff *skb, struct boundary *b
 	return other_frame(skb, b);
 }
 
-/* Most frames: a segment of a connection whose verdict is up to date, on the tuple that was judged. */
-static __always_inline int is_established(struct __sk_buff *skb, const struct packet *packet)
-{
-	struct socket_verdict *verdict;
-	struct bpf_sock *sk = skb->sk;
-	struct pod_state *state;
-
-	if (packet->flow.protocol != IPPROTO_TCP || packet->bad || !sk)
-		return 0;
-	sk = bpf_sk_fullsock(sk);
-	if (!sk)
-		return 0;
-	verdict = bpf_sk_storage_get(&sockets, sk, NULL, 0);
-	if (!verdict || (verdict->kind != EGRESS_SOCKET_ALLOWED && verdict->kind != EGRESS_SOCKET_INBOUND))
-		return 0;
-	state = bpf_map_lookup_elem(&states, &verdict->slot);
-	return state && state->generation == verdict->generation && state->ifindex == skb->ifindex &&
-	       same_mac(state->mac, packet->mac) && is_tuple(verdict, &packet->flow);
-}
-
 static __always_inline int leave_pod(struct __sk_buff *skb)
 {
 	struct boundary b;
 
-	parse_packet(skb, &b.packet);
-	if (is_established(skb, &b.packet))
+	if (is_established(skb))
 		return PASS;
+	parse_packet(skb, &b.packet);
 	if (!find_pod_of_interface(skb->ifindex, &b.in))
 		return DROP; /* attached, but no pod is known here (yet) */
 	if (b.in.state->open)
@@ -203,6 +184,8 @@ static __always_inline int enter_pod(struct __sk_buff *skb)
 	struct packet packet;
 	struct governed in;
 
+	if (is_later_segment(skb))
+		return PASS;
 	parse_packet(skb, &packet);
 	if (packet.kind != PACKET_IP || packet.bad)
 		return PASS;

@@ -129,7 +129,7 @@ static __always_inline int on_connect(struct bpf_sock_addr *ctx, int ip6)
 	address_of_context(ctx, ip6, &flow);
 	if (!ctx->sk)
 		return refuse_connect();
-	verdict = fresh_verdict(ctx->sk, &in);
+	verdict = bounded_verdict(ctx->sk, &in);
 	if (!verdict) {
 		tell(&flow, &in, EGRESS_TCP, EGRESS_DENY, EGRESS_REASON_TABLE_FULL, 0, EGRESS_HOOK_CONNECT, NULL);
 		return refuse_connect();
@@ -140,7 +140,23 @@ static __always_inline int on_connect(struct bpf_sock_addr *ctx, int ip6)
 		return HOOK_PASS;
 	}
 	bpf_sk_storage_delete(&hellos, ctx->sk);
-	return connect_tcp(ctx, ip6, &flow, &in, verdict);
+	if (connect_tcp(ctx, ip6, &flow, &in, verdict) == HOOK_PASS)
+		return HOOK_PASS;
+	if (!verdict->proxy) { /* a program may keep refused sockets; they cost nothing here */
+		release_verdict(verdict);
+		bpf_sk_storage_delete(&sockets, ctx->sk);
+	}
+	return HOOK_REFUSE;
+}
+
+/* close(). */
+static __always_inline int on_release(struct bpf_sock *sk)
+{
+	struct socket_verdict *verdict = bpf_sk_storage_get(&sockets, sk, NULL, 0);
+
+	if (verdict)
+		release_verdict(verdict);
+	return HOOK_PASS;
 }
 
 /* A redirected socket says that it is connected to where it wanted to go. */

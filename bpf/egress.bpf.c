@@ -42,6 +42,12 @@ int getpeername6(struct bpf_sock_addr *ctx)
 	return on_getpeername(ctx, 1);
 }
 
+SEC("cgroup/sock_release")
+int release(struct bpf_sock *ctx)
+{
+	return on_release(ctx);
+}
+
 SEC("sockops")
 int tcp_events(struct bpf_sock_ops *ctx)
 {

@@ -37,6 +37,7 @@ enum egress_limit {
 	EGRESS_MAX_NETWORKS = 1 << 16,
 	EGRESS_MAX_ROUTES = 1 << 18,
 	EGRESS_MAX_INBOUND = 1024,    /* inbound records of one pod */
+	EGRESS_MAX_SOCKETS = 32768,   /* sockets of one pod that have called connect() */
 	EGRESS_ROUTE_TEXT = 1000,     /* bytes of a chunk of `routes` */
 	EGRESS_INBOUND_SECONDS = 30,  /* how long a datagram that came in lets replies out */
 	EGRESS_HELLO_BYTES = 20000,   /* a ClientHello longer than this is refused */
@@ -276,7 +277,8 @@ struct socket_verdict {
 	__u8 state;           /* TCP state seen last, for counting */
 	__u8 protocols;       /* REDIRECTED, DOWNSTREAM: EGRESS_HTTP, or with EGRESS_HTTPS */
 	__u8 handshake_limited; /* connectTimeout is set on it; `own_timeout_ms` is what it had itself */
-	__u8 pad[2];
+	__u8 in_usage;        /* counts in `usage` */
+	__u8 pad[1];
 	__u8 original[16];
 	__u32 own_timeout_ms;
 	__u8 spare[36];
@@ -317,6 +319,9 @@ struct hello {
 	__u32 spare[8];
 	char name[EGRESS_MAX_NAME]; /* lower case, no trailing dot */
 };
+
+/* `usage`: array, key slot, value __u32: sockets of the pod that carry a verdict from connect(). The memory of the
+ * verdicts is the agent's, so one pod may not have as many as it likes. */
 
 /* `handover`: hash, between connect() in the pod and accept() in the proxy. */
 struct handover_key {

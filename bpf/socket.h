@@ -106,14 +106,16 @@ static __always_inline int judge_again(struct socket_verdict *verdict, struct he
 static __always_inline struct socket_verdict *fresh_verdict(struct bpf_sock *sk, const struct governed *in)
 {
 	struct socket_verdict *verdict = bpf_sk_storage_get(&sockets, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
-	__u8 proxy;
+	__u8 proxy, in_usage;
 
 	if (!verdict)
 		return NULL;
 	proxy = verdict->proxy;
+	in_usage = verdict->in_usage;
 	__builtin_memset(verdict, 0, sizeof(*verdict));
 	verdict->version = EGRESS_SOCKET_VERSION;
 	verdict->proxy = proxy;
+	verdict->in_usage = in_usage;
 	verdict->slot = in->pod->slot;
 	verdict->cookie = in->cookie;
 	verdict->generation = in->state->generation;
@@ -130,6 +132,40 @@ static __always_inline void store_judgement(struct socket_verdict *verdict, cons
 	verdict->policy = out->policy;
 	verdict->counted = out->counted;
 	verdict->protocols = out->protocols;
+}
+
+/* A verdict for a socket that calls connect(), within what the pod may have. NULL: it has them all already. */
+static __always_inline struct socket_verdict *bounded_verdict(struct bpf_sock *sk, const struct governed *in)
+{
+	struct socket_verdict *verdict = bpf_sk_storage_get(&sockets, sk, NULL, 0);
+	__u32 slot = in->pod->slot;
+	__u32 *used;
+
+	if (verdict)
+		return fresh_verdict(sk, in);
+	used = bpf_map_lookup_elem(&usage, &slot);
+	if (!used || *used >= EGRESS_MAX_SOCKETS)
+		return NULL;
+	verdict = fresh_verdict(sk, in);
+	if (!verdict)
+		return NULL;
+	verdict->in_usage = 1;
+	__sync_fetch_and_add(used, 1);
+	return verdict;
+}
+
+/* The program has closed the socket, or it is refused and keeps nothing. */
+static __always_inline void release_verdict(struct socket_verdict *verdict)
+{
+	__u32 slot = verdict->slot;
+	__u32 *used;
+
+	if (!verdict->in_usage)
+		return;
+	verdict->in_usage = 0;
+	used = bpf_map_lookup_elem(&usage, &slot);
+	if (used && *used)
+		__sync_fetch_and_add(used, -1);
 }
 
 #endif

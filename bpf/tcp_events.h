@@ -65,7 +65,9 @@ static __always_inline void before_syn(struct bpf_sock_ops *ops, struct bpf_sock
 	value.protocols = verdict->protocols & (EGRESS_HTTP | EGRESS_HTTPS);
 	value.generation = verdict->generation;
 	value.policy = verdict->policy;
-	/* Where this fails the proxy finds no destination and resets the connection. */
+	/* Where this fails the proxy finds no destination and resets the connection. An entry that nobody fetches goes
+	 * with its socket, so that a pod fills the table with no more than the sockets it has. */
+	bpf_sock_ops_cb_flags_set(ops, BPF_SOCK_OPS_STATE_CB_FLAG);
 	bpf_map_update_elem(&handover, &key, &value, BPF_ANY);
 }
 
@@ -109,6 +111,18 @@ static __always_inline void after_accept(struct bpf_sock_ops *ops, struct bpf_so
 		store_inbound(sk, &flow, in);
 }
 
+static __always_inline void after_close(struct socket_verdict *verdict)
+{
+	struct handover_key key = { .cookie = verdict->cookie, .port = verdict->source_port };
+
+	if (verdict->counted)
+		release_connection(verdict);
+	if (verdict->kind != EGRESS_SOCKET_REDIRECTED)
+		return;
+	copy_address(key.addr, verdict->source);
+	bpf_map_delete_elem(&handover, &key);
+}
+
 static __always_inline void on_sockops(struct bpf_sock_ops *ops)
 {
 	struct socket_verdict *verdict;
@@ -127,8 +141,8 @@ static __always_inline void on_sockops(struct bpf_sock_ops *ops)
 		if (ops->op == BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB) {
 			verdict->once_allowed = 1;
 			release_handshake(ops, verdict);
-		} else if (ops->args[1] == BPF_TCP_CLOSE && verdict->counted) {
-			release_connection(verdict);
+		} else if (ops->args[1] == BPF_TCP_CLOSE) {
+			after_close(verdict);
 		}
 		return;
 	}

@@ -17,7 +17,8 @@ constexpr auto kTcxEgress = 47;
 constexpr __u32 kBefore = 1U << 3;  // BPF_F_BEFORE: with nothing named, first in the chain
 
 constexpr const char* kSocketPrograms[] = {"connect4",     "connect6",     "sendmsg4",   "sendmsg6",
-                                           "getpeername4", "getpeername6", "tcp_events", "skb_egress"};
+                                           "getpeername4", "getpeername6", "tcp_events", "skb_egress",
+                                           "release"};
 constexpr __u32 kFilterHandle = 0xe9;  // of the clsact filters, so that they are told from others
 
 }  // namespace
