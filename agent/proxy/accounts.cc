@@ -1,7 +1,6 @@
 #include "agent/proxy/accounts.h"
 
 #include <utility>
-#include <vector>
 
 namespace egress::proxy {
 namespace {
@@ -12,7 +11,7 @@ constexpr std::size_t kKeepRetired = 16;
 
 Account::Account() {
   auto versions = std::make_shared<Versions>();
-  versions->current = std::make_shared<const policy::PolicyIndex>(std::vector<policy::PolicyPtr>());
+  versions->current = std::make_shared<const PolicySet>(PolicySet::Shards());
   Publish(std::move(versions));
 }
 
@@ -24,7 +23,7 @@ Result<void> Accounts::SetPolicy(const policy::ObjectId& id, std::string_view do
   auto policy = std::make_shared<const policy::EffectivePolicy>(std::move(parsed).value());
   for (const policy::ServiceAccount& name : policy->service_accounts) {
     Of(name);
-    entries_[name].policies[id] = policy;
+    entries_[name].policies.Set(id, policy);
     touched_.insert(name);
   }
   policies_[id] = std::move(policy);
@@ -37,7 +36,7 @@ void Accounts::Detach(const policy::ObjectId& id) {
   const auto found = policies_.find(id);
   if (found == policies_.end()) return;
   for (const policy::ServiceAccount& name : found->second->service_accounts) {
-    entries_[name].policies.erase(id);
+    entries_[name].policies.Remove(id);
     touched_.insert(name);
   }
   policies_.erase(found);
@@ -46,14 +45,11 @@ void Accounts::Detach(const policy::ObjectId& id) {
 void Accounts::Commit(std::uint32_t generation) {
   for (const policy::ServiceAccount& name : touched_) {
     Entry& entry = entries_[name];
-    std::vector<policy::PolicyPtr> policies;
-    policies.reserve(entry.policies.size());
-    for (const auto& [id, policy] : entry.policies) policies.push_back(policy);
     std::shared_ptr<const Versions> before = entry.account->versions();
     auto versions = std::make_shared<Versions>();
     // Changes come one after the other: what was about to be in force is so by now, or will be skipped.
     versions->current = before->next ? before->next : before->current;
-    versions->next = std::make_shared<const policy::PolicyIndex>(std::move(policies));
+    versions->next = entry.policies.Build();
     versions->next_generation = generation;
     entry.account->Publish(std::move(versions));
     Retire(std::move(before));

@@ -2,27 +2,26 @@
 #pragma once
 
 #include <atomic>
-#include <chrono>
 #include <cstdint>
 #include <deque>
 #include <map>
 #include <memory>
-#include <optional>
 #include <set>
-#include <string>
+#include <string_view>
 
-#include "agent/policy/decide.h"
+#include "agent/base/result.h"
 #include "agent/policy/effective.h"
+#include "agent/proxy/policy_set.h"
 
 namespace egress::proxy {
 
 // What holds before and from a generation on. Immutable; swapped whole.
 struct Versions {
-  std::shared_ptr<const policy::PolicyIndex> current;
-  std::shared_ptr<const policy::PolicyIndex> next;  // null: nothing is about to change
+  std::shared_ptr<const PolicySet> current;
+  std::shared_ptr<const PolicySet> next;  // null: nothing is about to change
   std::uint32_t next_generation = 0;
 
-  const std::shared_ptr<const policy::PolicyIndex>& At(std::uint32_t generation) const {
+  const std::shared_ptr<const PolicySet>& At(std::uint32_t generation) const {
     return next && generation >= next_generation ? next : current;
   }
 };
@@ -54,7 +53,7 @@ class Accounts {
  private:
   struct Entry {
     std::shared_ptr<Account> account;
-    std::map<policy::ObjectId, policy::PolicyPtr> policies;
+    PolicySetBuilder policies;
   };
   void Detach(const policy::ObjectId& id);
   void Retire(std::shared_ptr<const Versions> versions);
@@ -62,7 +61,7 @@ class Accounts {
   std::map<policy::ObjectId, policy::PolicyPtr> policies_;
   std::map<policy::ServiceAccount, Entry> entries_;
   std::set<policy::ServiceAccount> touched_;
-  // What was replaced is freed here, some changes later, so that no worker pays for taking a large index apart.
+  // What was replaced is freed here, some changes later, so that no worker pays for taking an index apart.
   std::deque<std::shared_ptr<const Versions>> retired_;
 };
 

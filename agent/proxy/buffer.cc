@@ -86,6 +86,7 @@ bool Buffer::Append(std::string_view bytes) {
 }
 
 void Buffer::AppendReserved(std::string_view bytes) {
+  if (bytes.empty()) return;
   std::memcpy(tail(), bytes.data(), bytes.size());
   end_ += static_cast<std::uint32_t>(bytes.size());
 }

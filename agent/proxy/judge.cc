@@ -6,12 +6,6 @@
 #include <utility>
 
 namespace egress::proxy {
-namespace {
-
-bool LimitsAnything(const policy::Limits& limits) { return limits != policy::Limits{}; }
-
-}  // namespace
-
 Ruling Judge(const Account& account, std::uint32_t generation, const Address& address, std::uint16_t port,
              const RequestHead& request) {
   // Not cleared each time: only what is written below is read.
@@ -22,15 +16,14 @@ Ruling Judge(const Account& account, std::uint32_t generation, const Address& ad
     if (!field.nominated) headers[count++] = {field.name, field.value};
   }
   Ruling ruling;
-  ruling.index = account.versions()->At(generation);
-  ruling.decision = ruling.index->Http(address, port,
-                                       {.method = request.method,
-                                        .authority = request.authority,
-                                        .path = request.path,
-                                        .headers = std::span(headers.data(), count)});
-  if (!ruling.decision.allowed || !ruling.decision.policy) return ruling;
-  const policy::Limits* limits = ruling.index->LimitsOf(*ruling.decision.policy);
-  if (limits != nullptr && LimitsAnything(*limits)) ruling.limits = limits;
+  ruling.policies = account.versions()->At(generation);
+  SetDecision made = ruling.policies->Http(address, port,
+                                           {.method = request.method,
+                                            .authority = request.authority,
+                                            .path = request.path,
+                                            .headers = std::span(headers.data(), count)});
+  ruling.decision = std::move(made.decision);
+  ruling.limits = made.limits;
   return ruling;
 }
 

@@ -13,8 +13,8 @@ namespace egress::proxy {
 
 struct Ruling {
   policy::Decision decision;
-  std::shared_ptr<const policy::PolicyIndex> index;  // what decided; keeps `limits` alive
-  const policy::Limits* limits = nullptr;            // of the policy that allows; null: none are set
+  std::shared_ptr<const PolicySet> policies;  // what decided; keeps `limits` alive
+  const policy::Limits* limits = nullptr;     // of the policy that allows; null: none are set
 };
 
 // `generation` is the pod's, from `states`. Headers that Connection names are not judged, as they do not pass on.
