@@ -37,8 +37,10 @@ int EventsCommand(const Options& options, const EventsArguments& arguments) {
     return std::cout.good();
   };
   AgentError error;
-  if (AskLines(options.run_dir, request, take, error)) return kExitOk;
+  const bool ended = AskLines(options.run_dir, request, take, error);
   std::cout.flush();
+  if (ended && arguments.follow && std::cout.good()) error.message = "egressd has ended: no more events";
+  if (ended && error.message.empty()) return kExitOk;
   Complain(error.message + (error.not_running ? "; events are kept by the agent only" : ""));
   return kExitError;
 }

@@ -33,6 +33,12 @@ std::string AuthorityOf(const Target& target) {
   return target.port == 80 ? host : host + ":" + std::to_string(target.port);
 }
 
+bool IsLinkLocal(const Address& address) {
+  static const Prefix kV4 = *ParsePrefix("169.254.0.0/16");
+  static const Prefix kV6 = *ParsePrefix("fe80::/10");
+  return kV4.Contains(address) || kV6.Contains(address);
+}
+
 bool Covers(const policy::EffectivePolicy& policy, const Address& address) {
   return std::any_of(policy.cidrs.begin(), policy.cidrs.end(),
                      [&](const Prefix& cidr) { return cidr.Contains(address); });
@@ -103,6 +109,26 @@ json Answer::ToJson() const {
 
 Explainer::Explainer(datapath::PodPolicy pod) : pod_(std::move(pod)), index_(pod_.policies) {}
 
+// Whether the pod has an address from which it can reach `address`. Without, connect() fails as it would without
+// the agent, and nothing goes to the proxy.
+bool Explainer::HasFamilyOf(const Address& address) const {
+  const auto own = pod_.pod.addresses();
+  return std::any_of(own.begin(), own.end(), [&](const Address& candidate) {
+    return candidate.IsV4() == address.IsV4() && !IsLinkLocal(candidate);
+  });
+}
+
+// What has to be known beside the verdict.
+std::string Explainer::Notes(const Address& address, const policy::Decision& decision, std::string note) const {
+  const auto add = [&note](const std::string& more) { note += (note.empty() ? "" : "; ") + more; };
+  const policy::Limits* limits = decision.allowed && decision.policy ? index_.LimitsOf(*decision.policy) : nullptr;
+  if (limits != nullptr && *limits != policy::Limits{}) add("as far as the limits of the policy leave room");
+  if (decision.reason != EGRESS_REASON_MESH && !HasFamilyOf(address)) {
+    add(std::string("the pod has no IPv") + (address.IsV4() ? "4" : "6") + " address, so it cannot connect there");
+  }
+  return note;
+}
+
 Answer Explainer::MakeAnswer(const Address& address, const policy::Decision& decision, const std::string& note) const {
   Answer answer;
   answer.address = address.ToString();
@@ -110,13 +136,14 @@ Answer Explainer::MakeAnswer(const Address& address, const policy::Decision& dec
   answer.reason = policy::ReasonName(decision.reason);
   if (decision.policy) answer.policy = decision.policy->ToString();
   answer.rule = decision.rule;
-  answer.note = note;
+  answer.note = Notes(address, decision, note);
   return answer;
 }
 
 Answer Explainer::Decide(const Address& address, const Question& question) const {
   const auto own = pod_.pod.addresses();
-  if (IsLoopback(address) || std::find(own.begin(), own.end(), address) != own.end()) {
+  const bool own_address = std::find(own.begin(), own.end(), address) != own.end();
+  if (!pod_.network.open && (own_address || IsLoopback(address))) {
     return MakeAnswer(address, {true, EGRESS_REASON_MESH, std::nullopt, "an address of the pod itself"});
   }
   const policy::ConnectDecision connect = index_.Connect(pod_.network, address, question.target.port);
@@ -127,7 +154,7 @@ Answer Explainer::Decide(const Address& address, const Question& question) const
     return MakeAnswer(address, {true, connect.reason, connect.policy, rule});
   }
   const __be16 proxy = address.IsV4() ? pod_.pod.pod.proxy_port4 : pod_.pod.pod.proxy_port6;
-  if ((connect.protocols & EGRESS_HTTP) != 0 && proxy == 0 && !pod_.network.audit) {
+  if ((connect.protocols & EGRESS_HTTP) != 0 && proxy == 0 && !pod_.network.audit && HasFamilyOf(address)) {
     return MakeAnswer(address, Denied(EGRESS_REASON_PROXY_UNAVAILABLE, connect),
                       "rules allow http here, but no proxy runs: see egressctl status");
   }

@@ -70,6 +70,8 @@ class Explainer {
   policy::Decision Http(const Address& address, const Question& question, std::uint8_t protocols,
                         const RequestQuestion& request) const;
   Answer Unnamed(const Address& address, const Question& question, const policy::ConnectDecision& connect) const;
+  bool HasFamilyOf(const Address& address) const;
+  std::string Notes(const Address& address, const policy::Decision& decision, std::string note) const;
   Answer MakeAnswer(const Address& address, const policy::Decision& decision, const std::string& note = "") const;
 
   datapath::PodPolicy pod_;

@@ -92,7 +92,7 @@ void Write(const Options& options, const ExplainArguments& arguments, const std:
   };
   line("verdict:  ", deciding.verdict);
   line("reason:   ", deciding.reason);
-  line("policy:   ", deciding.policy);
+  line(deciding.verdict == "allow" ? "policy:   " : "closest:  ", deciding.policy);
   line("rule:     ", deciding.rule);
   line("address:  ", deciding.address);
   line("note:     ", deciding.note);

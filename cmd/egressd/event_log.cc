@@ -27,6 +27,7 @@ std::string Printable(const std::string& value) {
   return result;
 }
 
+// The member `key`; empty where it is not known.
 std::string Text(const json& event, const char* key) {
   const auto found = event.find(key);
   if (found == event.end()) return {};
@@ -63,11 +64,14 @@ json EventToJson(const Event& event) {
 }
 
 std::string EventLine(const json& event) {
+  std::string line;
+  for (const char* key : {"time", "verdict", "reason", "pod", "protocol", "source"}) {
+    const std::string value = Text(event, key);
+    line += (value.empty() ? "-" : value) + " ";
+  }
   const std::string address = Text(event, "destination");
   const bool brackets = address.find(':') != std::string::npos;
-  std::string line = Text(event, "time") + " " + Text(event, "verdict") + " " + Text(event, "reason") + " " +
-                     Text(event, "pod") + " " + Text(event, "protocol") + " " + Text(event, "source") + " -> " +
-                     (brackets ? "[" + address + "]" : address) + ":" + Text(event, "port");
+  line += "-> " + (brackets ? "[" + address + "]" : address) + ":" + Text(event, "port");
   for (const char* key : {"sni", "host", "method", "path", "policy"}) {
     const std::string value = Text(event, key);
     if (!value.empty()) line += std::string(" ") + key + "=" + value;

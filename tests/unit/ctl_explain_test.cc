@@ -126,6 +126,27 @@ TEST(Explain, WithoutAProxyHttpIsRefusedAndTlsIsNot) {
   EXPECT_EQ(Explain(http, pod).verdict, "allow");
 }
 
+TEST(Explain, AFamilyOfWhichThePodHasNoAddressNeedsNoProxy) {
+  datapath::PodPolicy pod = MakePod();
+  pod.pod.pod.proxy_port6 = 0;
+  const Answer answer = Explain({"[2001:db8::1]:80", {}, "GET http://httpbin.org/get", {}}, pod);
+  EXPECT_EQ(answer.verdict, "allow") << answer.ToJson();
+  EXPECT_NE(answer.note.find("no IPv6 address"), std::string::npos) << answer.note;
+  const Address own = *ParseAddress("2001:db8:1::10");
+  std::copy(own.bytes.begin(), own.bytes.end(), pod.pod.pod.addresses[1]);
+  pod.pod.pod.address_count = 2;
+  EXPECT_EQ(Explain({"[2001:db8::1]:80", {}, "GET http://httpbin.org/get", {}}, pod).reason, "proxy-unavailable");
+}
+
+TEST(Explain, LimitsAreMentioned) {
+  datapath::PodPolicy pod = MakePod();
+  policy::EffectivePolicy limited = *pod.policies[1];
+  EXPECT_EQ(Explain({"198.51.100.40:5000", {}, {}, {}}, pod).note, "");
+  limited.limits.max_connections = 1;
+  pod.policies[1] = std::make_shared<const policy::EffectivePolicy>(limited);
+  EXPECT_NE(Explain({"198.51.100.40:5000", {}, {}, {}}, pod).note.find("limits"), std::string::npos);
+}
+
 TEST(Explain, AuditReportsWhatWouldBeDeniedAndLetsItPass) {
   datapath::PodPolicy pod = MakePod();
   pod.network.audit = true;
