@@ -198,7 +198,11 @@ static __always_inline long hello_take_name(struct hello_input *input, __u32 tak
 
 	if (take > HELLO_PIECE)
 		take = HELLO_PIECE;
-	if (take < 1 || HELLO_LOAD(input->source, input->offset, piece, take))
+	if (take < 1)
+		return hello_refuse(hello);
+	asm volatile("" : "+r"(take)); /* for Linux 6.1, which does not see by the comparisons that it is 1 to 16 */
+	take = ((take - 1) & (HELLO_PIECE - 1)) + 1;
+	if (HELLO_LOAD(input->source, input->offset, piece, take))
 		return hello_refuse(hello);
 	for (__u32 i = 0; i < HELLO_PIECE; i++) {
 		__u32 at = hello->name_length;
