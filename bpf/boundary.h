@@ -35,8 +35,23 @@ static __always_inline int is_honest_arp(struct __sk_buff *skb, const struct pod
 	return ip4 == 0 || is_own_address(pod, sender);
 }
 
+/* A unicast address that shares its subnet prefix (64 bits: RFC 4291, 2.5.1) with one of the pod's. */
+static __always_inline int is_on_link(const struct pod *pod, const __u8 address[16])
+{
+	const __u64 *wanted = (const __u64 *)address;
+
+	for (int i = 0; i < EGRESS_MAX_POD_ADDRESSES; i++) {
+		const __u64 *own = (const __u64 *)pod->addresses[i];
+
+		if (i < pod->address_count && !is_ip4(pod->addresses[i]) && own[0] == wanted[0])
+			return 1;
+	}
+	return 0;
+}
+
 /* Neighbour discovery and MLD (RFC 4861, RFC 3810): without them IPv6 does not work. Link scope, hop limit checked
- * by the receiver: 255, and 1 for MLD. An advertisement may speak for the pod's own addresses only. */
+ * by the receiver: 255, and 1 for MLD; the node would forward what is for another link. An advertisement may speak for
+ * the pod's own addresses only. */
 static __always_inline int is_neighbour_discovery(struct __sk_buff *skb, const struct packet *packet,
 						  const struct pod *pod)
 {
@@ -56,9 +71,10 @@ static __always_inline int is_neighbour_discovery(struct __sk_buff *skb, const s
 	case 133: /* router solicitation */
 		return packet->hop_limit == 255 && link_scope;
 	case 135: /* neighbour solicitation, also to a unicast address of the link */
-		return packet->hop_limit == 255;
+		return packet->hop_limit == 255 && (link_scope || is_on_link(pod, to));
 	case 136: /* advertisement */
-		return packet->hop_limit == 255 && !bpf_skb_load_bytes(skb, packet->l4 + 8, target, sizeof(target)) &&
+		return packet->hop_limit == 255 && (link_scope || is_on_link(pod, to)) &&
+		       !bpf_skb_load_bytes(skb, packet->l4 + 8, target, sizeof(target)) &&
 		       is_own_address(pod, target);
 	}
 	return 0;
@@ -184,7 +200,7 @@ static __always_inline int enter_pod(struct __sk_buff *skb)
 	struct packet packet;
 	struct governed in;
 
-	if (is_later_segment(skb))
+	if (is_later_segment(skb) && !note_acknowledgement(skb))
 		return PASS;
 	parse_packet(skb, &packet);
 	if (packet.kind != PACKET_IP || packet.bad)

@@ -127,7 +127,7 @@ Extension Fragment(std::uint16_t field) {
 }
 
 Bytes Frame(const Packet& packet) {
-  const bool ip4 = packet.destination.IsV4();
+  const bool ip4 = packet.destination.IsV4() && !packet.force_ip6;
   Bytes bytes;
   Append(&bytes, packet.to);
   Append(&bytes, packet.from);
@@ -138,6 +138,21 @@ Bytes Frame(const Packet& packet) {
   Put16(&bytes, packet.ether_type.value_or(ip4 ? 0x0800 : 0x86dd));
   Append(&bytes, ip4 ? Ip4(packet) : Ip6(packet));
   bytes.resize(bytes.size() + packet.padding);
+  return bytes;
+}
+
+Bytes Frame(const Arp& arp) {
+  Bytes bytes(6, 0xff);
+  Append(&bytes, arp.from);
+  Put16(&bytes, 0x0806);
+  Put32(&bytes, 0x00010800);
+  bytes.push_back(arp.hardware_length);
+  bytes.push_back(4);
+  Put16(&bytes, arp.operation);
+  Append(&bytes, arp.sender_mac);
+  Append(&bytes, Ip4Bytes(arp.sender));
+  Append(&bytes, Mac{});
+  Append(&bytes, Ip4Bytes(arp.target));
   return bytes;
 }
 

@@ -48,6 +48,7 @@ struct Packet {
   std::optional<std::uint8_t> header_words;
   std::optional<std::uint8_t> version;
   // IPv6
+  bool force_ip6 = false;  // though the destination is an IPv4 address, in its mapped form
   std::vector<Extension> extensions;
   // IPv4: the total length; IPv6: the payload length
   std::optional<std::uint16_t> length;
@@ -71,6 +72,17 @@ struct Packet {
 
 // The frame, with valid checksums where its parts have one.
 Bytes Frame(const Packet& packet);
+
+// RFC 826 over Ethernet.
+struct Arp {
+  Mac from{};  // of the frame
+  std::uint16_t operation = 1;
+  Mac sender_mac{};
+  Address sender;
+  Address target;
+  std::uint8_t hardware_length = 6;
+};
+Bytes Frame(const Arp& arp);
 
 // Sum of 16-bit words as of RFC 1071, folded, not inverted.
 std::uint16_t InternetSum(std::span<const std::uint8_t> bytes, std::uint32_t sum = 0);
