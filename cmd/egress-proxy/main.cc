@@ -1,4 +1,5 @@
 // egress-proxy: the HTTP proxy of egressd, which starts it, feeds it over a channel, and ends it by closing that.
+#include <sched.h>
 #include <signal.h>
 #include <spdlog/sinks/stdout_sinks.h>
 #include <spdlog/spdlog.h>
@@ -33,6 +34,14 @@ void FitToDescriptors(egress::proxy::Bounds* bounds) {
   bounds->connections_per_pod = std::min(bounds->connections_per_pod, bounds->connections / 4);
 }
 
+// Not all that the machine has: a worker without a CPU of its own only costs switches.
+int AvailableCpus() {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  const bool known = ::sched_getaffinity(0, sizeof set, &set) == 0;
+  return std::max(1, known ? CPU_COUNT(&set) : static_cast<int>(std::thread::hardware_concurrency()));
+}
+
 int Run(int channel_fd, int workers) {
   ::signal(SIGPIPE, SIG_IGN);
   if (egress::Result<void> dropped = egress::DropPrivileges(channel_fd); !dropped) {
@@ -42,7 +51,7 @@ int Run(int channel_fd, int workers) {
   const egress::Fd term = BlockAndWatchTerm();
   egress::proxy::Settings settings;
   FitToDescriptors(&settings.bounds);
-  settings.workers = workers > 0 ? workers : std::max(2, static_cast<int>(std::thread::hardware_concurrency()));
+  settings.workers = workers > 0 ? workers : AvailableCpus();
   egress::proxy::Proxy proxy(settings, egress::proxy::Channel(egress::Fd(channel_fd)));
   const egress::Result<void> ended = proxy.Run(term.get());
   if (ended) return 0;
@@ -60,7 +69,7 @@ int main(int argc, char** argv) {
   int workers = 0;
   std::string level = "info";
   app.add_option("--channel-fd", channel_fd, "descriptor of the channel to the agent")->required();
-  app.add_option("--workers", workers, "worker threads; 0: one for each CPU, at least 2");
+  app.add_option("--workers", workers, "worker threads; 0: one for each CPU that it may use");
   app.add_option("--log-level", level, "trace, debug, info, warning, error, critical or off");
   CLI11_PARSE(app, argc, argv);
   spdlog::set_level(spdlog::level::from_str(level));

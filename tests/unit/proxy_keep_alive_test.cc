@@ -94,6 +94,30 @@ TEST(KeepAlive, ConnectionsThatTheKernelDidNotNoteAreReset) {
   EXPECT_TRUE(twin.ReadResponse().starts_with("HTTP/1.1 404 "));
 }
 
+// `Connection: close` is about the client's own connection (RFC 9110, 7.6.1).
+TEST(KeepAlive, TheUpstreamConnectionOutlivesAClientThatAsksForAnEnd) {
+  Settings settings = World::FastSettings();
+  settings.workers = 1;
+  World world(settings);
+  world.SetPolicy("origin", 1);
+  world.Flip(1);
+  Peer first = world.Connect();
+  first.Send("GET /get HTTP/1.1\r\nHost: origin.test\r\nConnection: close\r\n\r\n");
+  Peer origin = world.Accept();
+  EXPECT_EQ(origin.ReadHead(), kGet);
+  origin.Send(kOk);
+  EXPECT_EQ(first.ReadResponse(), "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok");
+  EXPECT_EQ(first.ReadEnding(), Peer::Ending::kFin);
+  Peer second = world.Connect();
+  second.Send(kGet);
+  EXPECT_EQ(origin.ReadHead(), kGet);
+  origin.Send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok");
+  EXPECT_EQ(second.ReadResponse(), kOk);
+  second.Send(kGet);
+  Peer other = world.Accept();  // the origin asked for an end as well
+  EXPECT_EQ(other.ReadHead(), kGet);
+}
+
 TEST(KeepAlive, AClientThatEndsItsConnectionGetsAResetAndSoKeepsNoTimeWait) {
   World world;
   world.SetPolicy("origin", 1);
