@@ -4,7 +4,7 @@
 
 #include <linux/errno.h>
 
-#include "packet.h"
+#include "hello_memory.h"
 #include "socket.h"
 
 #define SOCK_STREAM 1
@@ -116,6 +116,17 @@ static __always_inline int connect_tcp(struct bpf_sock_addr *ctx, int ip6, struc
 	return settle_connect(flow, in, &out, verdict);
 }
 
+/* What was read of an earlier connection of this socket. */
+static __always_inline void forget_stream(struct bpf_sock *sk, __u32 slot)
+{
+	struct hello *hello = bpf_sk_storage_get(&hellos, sk, NULL, 0);
+
+	if (!hello)
+		return;
+	forget_hello(hello, slot);
+	bpf_sk_storage_delete(&hellos, sk);
+}
+
 static __always_inline int on_connect(struct bpf_sock_addr *ctx, int ip6)
 {
 	struct socket_verdict *verdict;
@@ -139,7 +150,7 @@ static __always_inline int on_connect(struct bpf_sock_addr *ctx, int ip6)
 		verdict->kind = EGRESS_SOCKET_DATAGRAM;
 		return HOOK_PASS;
 	}
-	bpf_sk_storage_delete(&hellos, ctx->sk);
+	forget_stream(ctx->sk, in.pod->slot);
 	if (connect_tcp(ctx, ip6, &flow, &in, verdict) == HOOK_PASS)
 		return HOOK_PASS;
 	if (!verdict->proxy) { /* a program may keep refused sockets; they cost nothing here */
@@ -154,8 +165,10 @@ static __always_inline int on_release(struct bpf_sock *sk)
 {
 	struct socket_verdict *verdict = bpf_sk_storage_get(&sockets, sk, NULL, 0);
 
-	if (verdict)
-		release_verdict(verdict);
+	if (!verdict)
+		return HOOK_PASS;
+	forget_hello(bpf_sk_storage_get(&hellos, sk, NULL, 0), verdict->slot);
+	release_verdict(verdict);
 	return HOOK_PASS;
 }
 

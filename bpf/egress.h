@@ -40,6 +40,8 @@ enum egress_limit {
 	EGRESS_MAX_SOCKETS = 32768,   /* sockets of one pod that have called connect() */
 	EGRESS_ROUTE_TEXT = 1000,     /* bytes of a chunk of `routes` */
 	EGRESS_INBOUND_SECONDS = 30,  /* how long a datagram that came in lets replies out */
+	EGRESS_HELLO_CHUNK = 512,     /* bytes of a ClientHello kept together */
+	EGRESS_MAX_HELLO_CHUNKS = 8192, /* of one pod */
 	EGRESS_HELLO_BYTES = 20000,   /* a ClientHello longer than this is refused */
 	EGRESS_HELLO_SECONDS = 10,    /* ... and one that is not complete after this */
 };
@@ -316,8 +318,31 @@ struct hello {
 	__u8 version;
 	__u16 name_length;
 	__u16 pad;
-	__u32 spare[8];
+	__u64 socket;         /* key of `hello_bytes` */
+	__u32 begin_sequence; /* host order: of the stream's first byte */
+	__u8 awaited;         /* judged and let through; the server has not acknowledged all of it yet */
+	__u8 remembered;      /* chunks in `hello_bytes` */
+	__u8 pad2[2];
+	__u32 spare[4];
 	char name[EGRESS_MAX_NAME]; /* lower case, no trailing dot */
+};
+
+/* `hello_bytes`: hash. The bytes of a ClientHello that were judged, until its server has them: whatever is sent again
+ * has to be the same. The first half of a chunk is used; the rest lets the verifier see that no write leaves it. */
+struct hello_chunk_key {
+	__u64 socket;
+	__u32 chunk;
+	__u32 pad;
+};
+
+struct hello_chunk {
+	__u8 bytes[2 * EGRESS_HELLO_CHUNK];
+};
+
+/* `awaiting`: array, key slot, and EGRESS_MAX_PODS for all together. */
+struct awaiting {
+	__u32 hellos; /* whose acknowledgement is awaited */
+	__u32 chunks; /* in `hello_bytes` */
 };
 
 /* `usage`: array, key slot, value __u32: sockets of the pod that carry a verdict from connect(). The memory of the

@@ -26,7 +26,6 @@ static __always_inline struct socket_verdict *standing_verdict(struct __sk_buff 
 	struct bpf_sock *sk = skb->sk;
 	struct socket_verdict *verdict;
 	struct pod_state *state;
-	struct hello *hello;
 
 	if (!sk)
 		return NULL;
@@ -36,13 +35,8 @@ static __always_inline struct socket_verdict *standing_verdict(struct __sk_buff 
 	verdict = bpf_sk_storage_get(&sockets, sk, NULL, 0);
 	if (!verdict)
 		return NULL;
-	if (verdict->kind == EGRESS_SOCKET_TLS) {
-		hello = bpf_sk_storage_get(&hellos, sk, NULL, 0);
-		if (!hello || hello->step != HELLO_DONE || !hello->judged)
-			return NULL;
-	} else if (verdict->kind != EGRESS_SOCKET_ALLOWED && verdict->kind != EGRESS_SOCKET_INBOUND) {
+	if (verdict->kind != EGRESS_SOCKET_ALLOWED && verdict->kind != EGRESS_SOCKET_INBOUND)
 		return NULL;
-	}
 	state = bpf_map_lookup_elem(&states, &verdict->slot);
 	if (!state || state->generation != verdict->generation || state->ifindex != skb->ifindex ||
 	    !same_mac(state->mac, ethernet->h_source))

@@ -55,7 +55,7 @@ static __always_inline void hello_number(struct hello *hello, __u8 step, __u8 by
 
 static __always_inline void hello_next_extension(struct hello *hello)
 {
-	if (hello->extensions_left)
+	if (hello->extensions_left >= 4)
 		hello_number(hello, HELLO_EXTENSION_TYPE, 2);
 	else
 		hello->step = hello->message_left || hello->record_left ? HELLO_REFUSED : HELLO_DONE;
@@ -74,6 +74,9 @@ static __always_inline void hello_after_skip(struct hello *hello)
 	default:
 		hello_number(hello, hello->after, 2);
 	}
+	/* A message that ends too early is refused with its last byte, not with the next that comes. */
+	if (hello->step < HELLO_DONE && hello->message_left < hello->need)
+		hello->step = HELLO_REFUSED;
 }
 
 /* Skip `length` bytes of the message, then go on with the number of `step`. */
@@ -136,8 +139,6 @@ static __always_inline long hello_take_number(struct hello *hello)
 		hello_next_extension(hello);
 		return 0;
 	case HELLO_EXTENSION_TYPE:
-		if (hello->extensions_left < 4)
-			return hello_refuse(hello);
 		hello->extensions_left -= 4;
 		hello->after = value != 0;
 		hello_number(hello, HELLO_EXTENSION_LENGTH, 2);

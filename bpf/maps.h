@@ -119,6 +119,29 @@ struct {
 } hellos SEC(".maps");
 
 struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 1 << 18);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct hello_chunk_key);
+	__type(value, struct hello_chunk);
+} hello_bytes SEC(".maps");
+
+/* One chunk of zeros, from which others are made: too large for the stack. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct hello_chunk);
+} empty_chunk SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, EGRESS_MAX_PODS + 1);
+	__type(key, __u32);
+	__type(value, struct awaiting);
+} awaiting SEC(".maps");
+
+struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, EGRESS_MAX_PODS);
 	__type(key, __u32);

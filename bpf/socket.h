@@ -67,9 +67,9 @@ static __always_inline int still_allowed(struct socket_verdict *verdict, struct 
 		narrow_to_proxy(verdict, in->state, out);
 	if (out->kind == EGRESS_SOCKET_ALLOWED)
 		return 1;
-	if (verdict->kind == EGRESS_SOCKET_TLS && (out->protocols & EGRESS_HTTPS)) {
+	if ((verdict->kind == EGRESS_SOCKET_TLS || hello) && (out->protocols & EGRESS_HTTPS)) {
 		if (!hello || !hello->judged)
-			return 1; /* its name is still to come */
+			return verdict->kind == EGRESS_SOCKET_TLS; /* its name is still to come */
 		out->policy = judge_name(hello, out->rule_class, in->state->generation);
 		if (out->policy)
 			return 1;

@@ -120,7 +120,7 @@ static __always_inline int tcp_frame(struct __sk_buff *skb, struct boundary *b)
 		return adopt(skb, b, sk);
 	if (!is_tuple(verdict, &packet->flow)) /* rewritten on its way, or a segment that only borrows the socket */
 		return refuse_frame(skb, b, EGRESS_TCP, EGRESS_REASON_NO_SOCKET, 0, RESET_NONE, NULL);
-	hello = verdict->kind == EGRESS_SOCKET_TLS ? bpf_sk_storage_get(&hellos, sk, NULL, 0) : NULL;
+	hello = bpf_sk_storage_get(&hellos, sk, NULL, 0);
 	if (judge_again(verdict, hello, &b->in))
 		return reset_connection(skb, packet, 1, PASS);
 	switch (verdict->kind) {

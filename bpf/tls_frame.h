@@ -3,6 +3,7 @@
 #define EGRESS_TLS_FRAME_H
 
 #include "frame.h"
+#include "hello_memory.h"
 
 static __always_inline int hello_load(void *skb, __u32 offset, void *to, __u32 length)
 {
@@ -56,37 +57,62 @@ static __always_inline __u8 judge_hello(struct hello *hello, struct socket_verdi
 	return 0;
 }
 
+static __always_inline int refuse_tls(struct __sk_buff *skb, struct boundary *b, struct socket_verdict *verdict,
+				      struct hello *hello, __u8 reason)
+{
+	verdict->kind = b->in.state->audit ? EGRESS_SOCKET_ALLOWED : EGRESS_SOCKET_DENIED;
+	verdict->reason = reason;
+	forget_hello(hello, b->in.pod->slot);
+	return refuse_frame(skb, b, EGRESS_HTTPS, reason, 0, RESET_BOTH, hello);
+}
+
 static __always_inline int pass_tls(struct __sk_buff *skb, struct boundary *b, struct socket_verdict *verdict,
 				    struct hello *hello)
 {
 	struct packet *packet = &b->packet;
 	__u32 length = packet->end - packet->payload;
 	__u32 begins = packet->sequence + !!(packet->flags & TCP_SYN);
+	struct hello_part part = { .slot = b->in.pod->slot };
+	__u32 known = hello->bytes, at;
 	__u8 reason;
 
 	if (packet->flags & TCP_SYN && !hello->bytes) {
 		hello->next_sequence = begins;
+		hello->begin_sequence = begins;
+		hello->socket = bpf_get_socket_cookie(skb);
 		hello->started = 1;
 	}
 	if (!length)
 		return PASS;
 	if (!hello->started || (__s32)(begins - hello->next_sequence) > 0)
 		return DROP; /* runs ahead of what has been read; TCP sends it again */
-	if ((__s32)(begins + length - hello->next_sequence) <= 0)
-		return PASS; /* sent again */
+	at = begins - hello->begin_sequence;
+	if ((__s32)at < 0)
+		return DROP; /* before the stream begins: nothing that a TCP sends */
+	if (at < known) { /* sent again, at least in part: it has to be what was judged */
+		part.offset = packet->payload;
+		part.at = at;
+		part.length = known - at < length ? known - at : length;
+		if (!same_hello(skb, hello, &part))
+			return refuse_tls(skb, b, verdict, hello, EGRESS_REASON_NOT_TLS);
+	}
+	if (hello->step == HELLO_DONE || (__s32)(begins + length - hello->next_sequence) <= 0)
+		return PASS;
 	reason = read_hello(skb, packet, hello);
 	if (!reason)
 		reason = judge_hello(hello, verdict, &b->in);
-	if (reason) {
-		verdict->kind = EGRESS_SOCKET_DENIED;
-		verdict->reason = reason;
-		if (b->in.state->audit)
-			verdict->kind = EGRESS_SOCKET_ALLOWED;
-		return refuse_frame(skb, b, EGRESS_HTTPS, reason, 0, RESET_BOTH, hello);
-	}
-	if (hello->step == HELLO_DONE)
+	part.offset = packet->payload + known - at;
+	part.at = known;
+	part.length = hello->bytes - known;
+	if (!reason && !keep_hello(skb, hello, &part))
+		reason = EGRESS_REASON_TABLE_FULL;
+	if (reason)
+		return refuse_tls(skb, b, verdict, hello, reason);
+	if (hello->step == HELLO_DONE) {
+		await_acknowledgement(hello, b->in.pod->slot);
 		tell(&packet->flow, &b->in, EGRESS_HTTPS, EGRESS_ALLOW, EGRESS_REASON_RULE, verdict->policy,
 		     EGRESS_HOOK_BOUNDARY, hello);
+	}
 	return PASS;
 }
 
@@ -99,8 +125,6 @@ static __always_inline int tls_frame(struct __sk_buff *skb, struct boundary *b, 
 
 	if (!hello)
 		return refuse_frame(skb, b, EGRESS_HTTPS, EGRESS_REASON_TABLE_FULL, 0, RESET_POD, NULL);
-	if (hello->step == HELLO_DONE && hello->judged)
-		return PASS;
 	if (__sync_val_compare_and_swap(&hello->busy, 0, 1))
 		return DROP;
 	action = pass_tls(skb, b, verdict, hello);

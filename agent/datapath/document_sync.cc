@@ -8,10 +8,11 @@ DocumentSync::DocumentSync(const KernelObject& kernel)
     : kernel_(kernel), first_number_(kernel.config()->next_id), map_(kernel.Map<route_key, struct route>("routes")) {}
 
 Result<void> DocumentSync::Stage(std::uint32_t generation, const policy::ObjectId& id, policy::PolicyPtr policy) {
-  const auto known = documents_.find(id);
+  const auto known = documents_.find(&id);
   if (known != documents_.end()) {
-    if (policy && (known->second.policy == policy || *known->second.policy == *policy)) return {};
-    if (auto done = Write(known->second, generation); !done) return done;
+    const policy::EffectivePolicy& before = *known->second.policy;
+    if (policy && before == *policy) return {};
+    if (auto done = Write(known->second, policy::ToDocument(before), generation); !done) return done;
     dead_.push_back(known->second);
     documents_.erase(known);
   }
@@ -19,16 +20,16 @@ Result<void> DocumentSync::Stage(std::uint32_t generation, const policy::ObjectI
   Document document;
   document.number = __atomic_fetch_add(&kernel_.config()->next_id, 1, __ATOMIC_SEQ_CST);
   document.from = generation;
+  const std::string text = policy::ToDocument(*policy);
+  document.chunks = static_cast<std::uint32_t>((text.size() + EGRESS_ROUTE_TEXT - 1) / EGRESS_ROUTE_TEXT);
   document.policy = std::move(policy);
-  document.chunks = static_cast<std::uint32_t>(
-      (policy::ToDocument(*document.policy).size() + EGRESS_ROUTE_TEXT - 1) / EGRESS_ROUTE_TEXT);
-  if (auto done = Write(document, 0); !done) return done;
-  documents_[id] = std::move(document);
+  if (auto done = Write(document, text, 0); !done) return done;
+  const policy::ObjectId* key = &document.policy->id;
+  documents_.emplace(key, std::move(document));
   return {};
 }
 
-Result<void> DocumentSync::Write(const Document& document, std::uint32_t until) {
-  const std::string text = policy::ToDocument(*document.policy);
+Result<void> DocumentSync::Write(const Document& document, std::string_view text, std::uint32_t until) {
   for (std::uint32_t chunk = 0; chunk < document.chunks; ++chunk) {
     struct route entry = {};
     entry.from = document.from;
@@ -41,13 +42,13 @@ Result<void> DocumentSync::Write(const Document& document, std::uint32_t until) 
 }
 
 policy::PolicyPtr DocumentSync::Current(const policy::ObjectId& id) const {
-  const auto known = documents_.find(id);
+  const auto known = documents_.find(&id);
   return known != documents_.end() ? known->second.policy : nullptr;
 }
 
 const std::map<policy::ObjectId, policy::PolicyPtr> DocumentSync::All() const {
   std::map<policy::ObjectId, policy::PolicyPtr> all;
-  for (const auto& [id, document] : documents_) all[id] = document.policy;
+  for (const auto& [id, document] : documents_) all[*id] = document.policy;
   return all;
 }
 
@@ -59,6 +60,7 @@ void DocumentSync::Sweep() {
 }
 
 void DocumentSync::SweepForeign() {
+  if (first_number_ <= 1) return;  // there was no agent before this one
   map_.ForEachKey([&](const route_key& key) {
     if (key.document < first_number_) (void)map_.Delete(key);
   });

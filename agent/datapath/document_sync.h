@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <map>
+#include <string_view>
 #include <vector>
 
 #include "agent/base/result.h"
@@ -35,12 +36,15 @@ class DocumentSync {
     std::uint32_t chunks = 0;
     policy::PolicyPtr policy;
   };
-  Result<void> Write(const Document& document, std::uint32_t until);
+  struct ById {
+    bool operator()(const policy::ObjectId* a, const policy::ObjectId* b) const { return *a < *b; }
+  };
+  Result<void> Write(const Document& document, std::string_view text, std::uint32_t until);
 
   const KernelObject& kernel_;
   std::uint32_t first_number_;
   BpfMap<route_key, struct route> map_;
-  std::map<policy::ObjectId, Document> documents_;
+  std::map<const policy::ObjectId*, Document, ById> documents_;  // keys are the ids of the policies themselves
   std::vector<Document> dead_;
 };
 

@@ -52,7 +52,7 @@ std::uint64_t ReadEventsLost(const KernelObject& kernel) {
 std::vector<MapUse> ReadMapUse(const KernelObject& kernel) {
   std::vector<MapUse> result;
   for (const char* name : {"pods", "interfaces", "rules", "classes", "hosts", "policies", "connections", "networks",
-                           "ports", "routes", "handover", "inbound", "stats"}) {
+                           "ports", "routes", "handover", "hello_bytes", "inbound", "stats"}) {
     bpf_map_info info = {};
     __u32 length = sizeof info;
     const int fd = kernel.MapFd(name);

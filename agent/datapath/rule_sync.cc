@@ -10,6 +10,8 @@
 namespace egress::datapath {
 namespace {
 
+constexpr std::size_t kFormerNames = 256;
+
 rule_key RuleKey(std::uint32_t ruleset, std::uint16_t port, const Prefix& prefix) {
   rule_key key = {};
   key.ruleset = htonl(ruleset);
@@ -30,12 +32,12 @@ bool Before(const policy::PrefixRule& a, const policy::PrefixRule& b) {
 }
 
 // Class id that `rules` give to a prefix: of the prefix itself or the longest that covers it; 0 if none does.
-std::uint32_t ClassAt(const policy::RuleSet& rules, const std::vector<std::uint32_t>& ids, std::uint16_t port,
+std::uint32_t ClassAt(const std::vector<policy::PrefixRule>& rules, const std::vector<std::uint32_t>& ids, std::uint16_t port,
                       const Prefix& prefix) {
   const auto find = [&](const Prefix& wanted) -> const policy::PrefixRule* {
     const policy::PrefixRule key{port, wanted, 0};
-    const auto at = std::lower_bound(rules.rules.begin(), rules.rules.end(), key, Before);
-    return at != rules.rules.end() && at->port == port && at->prefix == wanted ? &*at : nullptr;
+    const auto at = std::lower_bound(rules.begin(), rules.end(), key, Before);
+    return at != rules.end() && at->port == port && at->prefix == wanted ? &*at : nullptr;
   };
   if (prefix.family != Prefix::Family::kAny) {
     for (int length = prefix.length; length >= 0; --length) {
@@ -64,8 +66,8 @@ RuleSync::RuleSync(const KernelObject& kernel)
     const std::string name(entry->name, ::strnlen(entry->name, sizeof entry->name));
     const std::size_t slash = name.find('/');
     if (slash == std::string::npos) return;
-    policies_[{name.substr(0, slash), name.substr(slash + 1)}] = id;
-    policy_names_[id] = name;
+    const auto known = policies_.insert_or_assign({name.substr(0, slash), name.substr(slash + 1)}, id).first;
+    policy_names_[id] = &known->first;
   });
 }
 
@@ -81,8 +83,7 @@ Result<void> RuleSync::SetPolicy(const policy::ObjectId& id, const policy::Limit
   const std::string name = id.ToString();
   name.copy(entry.name, sizeof entry.name - 1);
   if (auto done = policies_map_.Set(number, entry); !done) return done;
-  policies_[id] = number;
-  policy_names_[number] = name;
+  policy_names_[number] = &policies_.insert_or_assign(id, number).first->first;
   std::erase(dead_policies_, number);
   return {};
 }
@@ -90,7 +91,7 @@ Result<void> RuleSync::SetPolicy(const policy::ObjectId& id, const policy::Limit
 void RuleSync::ForgetPolicy(const policy::ObjectId& id) {
   const auto known = policies_.find(id);
   if (known == policies_.end()) return;
-  dead_policies_.push_back(known->second);  // keeps its name until then, for the events under way
+  dead_policies_.push_back(known->second);
 }
 
 std::uint32_t RuleSync::PolicyId(const policy::ObjectId& id) const {
@@ -100,7 +101,10 @@ std::uint32_t RuleSync::PolicyId(const policy::ObjectId& id) const {
 
 std::string RuleSync::PolicyName(std::uint32_t id) const {
   const auto known = policy_names_.find(id);
-  return known != policy_names_.end() ? known->second : std::string();
+  if (known != policy_names_.end()) return known->second->ToString();
+  const auto former = std::find_if(former_names_.begin(), former_names_.end(),
+                                   [id](const auto& entry) { return entry.first == id; });
+  return former != former_names_.end() ? former->second : std::string();
 }
 
 std::uint32_t RuleSync::RulesetOf(const policy::ServiceAccount& account) const {
@@ -111,13 +115,12 @@ std::uint32_t RuleSync::RulesetOf(const policy::ServiceAccount& account) const {
 Result<void> RuleSync::Stage(std::uint32_t generation, const policy::ServiceAccount& account, policy::RuleSet next) {
   Account& current = accounts_[account];
   if (current.ruleset == 0) current.ruleset = NextId();
-  if (current.rules == next) return {};
   std::vector<std::uint32_t> group_ids;
   if (auto done = StageGroups(generation, current, next, group_ids); !done) return done;
   auto class_ids = WriteClasses(current, next, group_ids);
   if (!class_ids) return std::move(class_ids).error();
   if (auto done = StageRules(generation, current, next, *class_ids); !done) return done;
-  current.rules = std::move(next);
+  current.rules = std::move(next.rules);
   current.class_ids = *std::move(class_ids);
   return {};
 }
@@ -126,7 +129,7 @@ void RuleSync::Forget(const policy::ServiceAccount& account) {
   const auto known = accounts_.find(account);
   if (known == accounts_.end()) return;
   const Account& gone = known->second;
-  for (const auto& rule : gone.rules.rules) dead_rules_.push_back(RuleKey(gone.ruleset, rule.port, rule.prefix));
+  for (const auto& rule : gone.rules) dead_rules_.push_back(RuleKey(gone.ruleset, rule.port, rule.prefix));
   for (const auto& [content, id] : gone.classes) dead_classes_.push_back(id);
   for (const auto& [identity, group] : gone.groups) {
     for (const auto& [name, policy] : group.names) dead_hosts_.push_back(HostKey(group.id, name));
@@ -236,18 +239,18 @@ Result<void> RuleSync::StageRules(std::uint32_t generation, Account& account, co
   const auto write = [&](const policy::PrefixRule& rule, std::uint32_t now, std::uint32_t then) {
     return rules_map_.Set(RuleKey(account.ruleset, rule.port, rule.prefix), {generation, now, then});
   };
-  auto known = account.rules.rules.begin();
+  auto known = account.rules.begin();
   auto wanted = next.rules.begin();
-  while (known != account.rules.rules.end() || wanted != next.rules.end()) {
-    if (wanted == next.rules.end() || (known != account.rules.rules.end() && Before(*known, *wanted))) {
-      const std::uint32_t inherited = ClassAt(next, class_ids, known->port, known->prefix);
+  while (known != account.rules.end() || wanted != next.rules.end()) {
+    if (wanted == next.rules.end() || (known != account.rules.end() && Before(*known, *wanted))) {
+      const std::uint32_t inherited = ClassAt(next.rules, class_ids, known->port, known->prefix);
       if (auto done = write(*known, account.class_ids[known->rule_class], inherited); !done) return done;
       dead_rules_.push_back(RuleKey(account.ruleset, known->port, known->prefix));
       ++known;
       continue;
     }
     const std::uint32_t then = class_ids[wanted->rule_class];
-    if (known == account.rules.rules.end() || Before(*wanted, *known)) {
+    if (known == account.rules.end() || Before(*wanted, *known)) {
       const std::uint32_t now = ClassAt(account.rules, account.class_ids, wanted->port, wanted->prefix);
       if (auto done = write(*wanted, now, then); !done) return done;
     } else {
@@ -269,7 +272,12 @@ void RuleSync::Sweep() {
   for (const auto id : dead_classes_) (void)classes_map_.Delete(id);
   for (const auto id : dead_policies_) {
     (void)policies_map_.Delete(id);
-    std::erase_if(policies_, [id](const auto& entry) { return entry.second == id; });
+    const auto known = policy_names_.find(id);
+    if (known == policy_names_.end()) continue;
+    former_names_.emplace_back(id, known->second->ToString());
+    if (former_names_.size() > kFormerNames) former_names_.pop_front();
+    policies_.erase(policies_.find(*known->second));
+    policy_names_.erase(known);
   }
   dead_rules_.clear();
   dead_hosts_.clear();
@@ -278,6 +286,7 @@ void RuleSync::Sweep() {
 }
 
 void RuleSync::SweepForeign() {
+  if (first_id_ <= 1) return;  // there was no agent before this one
   std::set<std::uint32_t> rulesets;
   for (const auto& [name, account] : accounts_) rulesets.insert(account.ruleset);
   rules_map_.ForEachKey([&](const rule_key& key) {

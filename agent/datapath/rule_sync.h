@@ -6,8 +6,11 @@
 #pragma once
 
 #include <cstdint>
+#include <deque>
 #include <map>
 #include <string>
+#include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "agent/base/result.h"
@@ -33,7 +36,7 @@ class RuleSync {
   void ForgetPolicy(const policy::ObjectId& id);
   // 0: unknown.
   std::uint32_t PolicyId(const policy::ObjectId& id) const;
-  // Empty: unknown.
+  // Empty: unknown. A policy that is gone is known a while longer, for the events of what it had allowed.
   std::string PolicyName(std::uint32_t id) const;
 
   void Sweep();
@@ -47,7 +50,7 @@ class RuleSync {
   };
   struct Account {
     std::uint32_t ruleset = 0;
-    policy::RuleSet rules;
+    std::vector<policy::PrefixRule> rules;  // of the RuleSet in force; the rest of it is in what follows
     std::map<std::pair<std::uint16_t, std::vector<Prefix>>, Group> groups;  // by (port, cidrs)
     std::map<std::vector<std::uint32_t>, std::uint32_t> classes;            // content -> id
     std::vector<std::uint32_t> class_ids;                                   // of rules.classes
@@ -73,7 +76,8 @@ class RuleSync {
   BpfMap<std::uint32_t, struct policy> policies_map_;
   std::map<policy::ServiceAccount, Account> accounts_;
   std::map<policy::ObjectId, std::uint32_t> policies_;
-  std::map<std::uint32_t, std::string> policy_names_;
+  std::unordered_map<std::uint32_t, const policy::ObjectId*> policy_names_;  // keys of policies_
+  std::deque<std::pair<std::uint32_t, std::string>> former_names_;           // of policies that are gone, the last ones
   // What the next Sweep() deletes.
   std::vector<rule_key> dead_rules_;
   std::vector<host_key> dead_hosts_;
