@@ -320,7 +320,7 @@ void Agent::OnPodPresent(const NodePod& pod) {
                   pod.interface.host_ifindex, pod.interface.netns_id, pod.interface.mac, pod.interface.addresses};
   guarded.host_name = pod.interface.host_name;
   guarded.unguarded = !pod.interface.guarded;
-  if (!pod_names_.contains(pod.interface.cookie) && pod.netns && !enforcer_->pods().SlotOf(pod.interface.cookie)) {
+  if (pod.netns && !enforcer_->pods().SlotOf(pod.interface.cookie)) {  // also one that was governed before
     auto accepted = AcceptedConnections(*pod.netns);
     if (accepted) {
       guarded.inbound = *std::move(accepted);

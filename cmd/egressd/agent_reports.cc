@@ -164,7 +164,14 @@ report::AgentStatus Agent::Status() const {
 
 std::vector<report::PodStatus> Agent::PodStatuses() const {
   std::map<policy::ObjectId, const NodePod*> present;
-  for (const auto& [cookie, pod] : pods_->present()) present[pod.object->id] = &pod;
+  std::vector<const NodePod*> outlived;  // a successor may bear the name of one
+  for (const auto& [cookie, pod] : pods_->present()) {
+    if (pod.object_gone) {
+      outlived.push_back(&pod);
+    } else {
+      present[pod.object->id] = &pod;
+    }
+  }
   std::vector<report::PodStatus> list;
   const auto add = [&](const policy::Pod& object, bool governed, const std::string& why, const NodePod* pod) {
     report::PodStatus status;
@@ -196,6 +203,7 @@ std::vector<report::PodStatus> Agent::PodStatuses() const {
     if (pod != present.end()) present.erase(pod);
   }
   for (const auto& [id, pod] : present) add(*pod->object, true, "", pod);
+  for (const NodePod* pod : outlived) add(*pod->object, true, "", pod);
   return list;
 }
 
