@@ -1,5 +1,8 @@
 """Throughput and connect rate, pod -> outside: egressd with N rules, an nftables set of N, and nothing at all."""
 
+import subprocess
+
+import hotspots
 from agent import Agent, egress
 from table import median, ratios
 from world import OUTSIDE, Node, sh, until
@@ -98,5 +101,16 @@ def run(world, table, options):
         connects = setup.measure(options.rounds, "connect", seconds)
         report(table, "connect rate", "/s", connects, lambda r: r["connections"] / r["seconds"], 0.95)
         report(table, "client's CPU for a connection", "us", connects, lambda r: r["cpu_seconds"] * 1e6 / r["connections"])
-    table.hint("connect rate: what egressd adds is connect4, two calls of sockops and three frames at the boundary; "
-               "see [programs] for each")
+    table.hint("connect: what egressd adds is connect4, some calls of sockops, the storage of the verdict (made and freed) "
+               "and three frames at the boundary; --only programs tells each")
+    profile(setup, table)
+
+
+def profile(setup, table):
+    namespace, cgroup = setup.pods["egressd"]
+    command = setup.world.command(namespace, cgroup, [setup.world.build / "bench_traffic", "connect", OUTSIDE, SINK, 2])
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    with hotspots.Process(setup.world, [process.pid]) as perf:
+        process.wait()
+    if perf.result:
+        table.hint(f"connect, the client by perf: {perf.result}")

@@ -4,6 +4,7 @@ import os
 import pathlib
 import re
 
+import hotspots
 from agent import ROUTES, Agent, egress
 from table import median
 from world import OUTSIDE, Node, Problem, connect_inside, until
@@ -190,5 +191,9 @@ def run(world, table, options):
         for name in setup.targets:
             results[name].append(setup.load(name, NEW_CONNECTIONS, long, True))
     report(table, f"a connection for each request, {long} s", results)
-    table.hint("proxy: `strace -c -f -p PID` and `perf top -p PID`; a request is two reads and two writes, four fifths of "
-               "its cost are the kernel's")
+    table.hint("proxy: a request is two reads and two writes; a connection for each adds accept, close and two segments")
+    for title, close in (("keep-alive", False), ("a connection for each request", True)):
+        with hotspots.Process(world, setup.targets["egressd"][3]) as perf:
+            setup.load("egressd", NEW_CONNECTIONS, 2, close)
+        if perf.result:
+            table.hint(f"proxy, {title}, by perf: {perf.result}")
