@@ -44,7 +44,7 @@ class Setup:
                             [world.build / "bench_empty_programs", world.cgroup / self.agent.pods_cgroup, link],
                             ready=True)
         ids = self.agent.program_ids()
-        self.ids = {name: ids[name] for name in ("from_pod", "to_pod", "connect4", "tcp_events")}
+        self.ids = {name: ids[name] for name in ("from_pod", "to_pod", "connect4", "tcp_events", "skb_egress")}
         self.ids |= {"empty_frame": empty.said["frame"], "empty_connect": empty.said["connect"]}
 
     def count(self, *traffic):
@@ -56,6 +56,12 @@ class Setup:
 def mean(counts, name):
     calls, time = counts[name]
     return time / calls if calls else 0
+
+
+def total(counts, name, empty):
+    """Nanoseconds of all calls together, net of an empty program."""
+    calls, time = counts[name]
+    return time - calls * empty
 
 
 def measure_round(setup, connections, exchanges):
@@ -71,7 +77,11 @@ def measure_round(setup, connections, exchanges):
     counts = setup.count("hello", OUTSIDE, SINK, connections, 0, "-")
     empty_connect = mean(counts, "empty_connect")
     result["connect4, tcp rule"] = mean(counts, "connect4") - empty_connect, empty_connect
-    result["sockops, mean of its calls"] = mean(counts, "tcp_events") - empty_connect, empty_connect
+    result["sockops, all calls of a connection"] = total(counts, "tcp_events", empty_connect) / connections, empty_connect
+    result["all programs for a short connection"] = sum(
+        total(counts, name, empty) for name, empty in (
+            ("from_pod", empty_frame), ("to_pod", empty_frame), ("connect4", empty_connect),
+            ("tcp_events", empty_connect), ("skb_egress", empty_connect))) / connections, empty_connect
     # The other frames of such a connection are the same with and without a ClientHello.
     silent = setup.count("hello", OUTSIDE, TLS, connections, 0, NAME)
     result["connect4, https rule"] = mean(silent, "connect4") - mean(silent, "empty_connect"), empty_connect
