@@ -34,6 +34,7 @@ struct Limited {
   std::shared_ptr<Usage> usage;
   Share request;
   Share pending;
+  bool reclaimed = false;  // idle connections have been looked for, to make room
 };
 
 struct Exchange {

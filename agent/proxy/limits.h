@@ -30,6 +30,7 @@ class Share {
   Share& operator=(Share&& other) noexcept;
   ~Share() { Release(); }
   void Release();
+  bool CountsAgainst(const Usage* usage) const { return usage != nullptr && usage_.get() == usage; }
 
  private:
   std::shared_ptr<Usage> usage_;

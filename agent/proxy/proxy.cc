@@ -40,6 +40,7 @@ void Proxy::StopWorkers() {
   for (const auto& worker : workers_) worker->Stop();
   for (std::thread& thread : threads_) thread.join();
   threads_.clear();
+  // Until here a worker may still have posted to another.
   workers_.clear();  // resets what is still live
   for (const auto& [slot, pod] : pods_) pod->sockets.Close();
 }
@@ -92,10 +93,7 @@ Result<void> Proxy::ReceiveAll() {
     Result<std::optional<Message>> message = channel_.Receive();
     if (!message) return std::move(message).error();
     if (!message->has_value()) return {};
-    const std::string type = (*message)->body.value("type", "");
-    if (Result<void> handled = Handle(std::move(**message)); !handled) {
-      return Error(handled.error()).Wrap("message " + type);
-    }
+    if (Result<void> handled = Handle(std::move(**message)); !handled) return handled;
   }
 }
 
@@ -117,7 +115,7 @@ Result<void> Proxy::Handle(Message message) {
     }
     return {};
   } catch (const nlohmann::json::exception& exception) {
-    return Error{exception.what()};
+    return Error{std::string("a message from the agent: ") + exception.what()};
   }
 }
 
@@ -135,6 +133,7 @@ Result<void> Proxy::Start(std::vector<Fd> fds) {
     if (!worker) return std::move(worker).error();
     workers_.push_back(std::move(worker).value());
   }
+  for (const auto& worker : workers_) environment_->workers.push_back(worker.get());
   for (const auto& worker : workers_) threads_.emplace_back([w = worker.get()] { w->Run(); });
   return channel_.Send({{"type", "ready"}});
 }

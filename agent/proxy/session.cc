@@ -11,7 +11,7 @@ namespace egress::proxy {
 namespace {
 
 // Steps of one session before others have their turn. A step moves at most one buffer.
-constexpr int kStepsAtOnce = 32;
+constexpr int kStepsAtOnce = 12;
 
 Address ToAddress(const __u8 (&bytes)[16]) {
   Address address;
@@ -130,6 +130,16 @@ void Session::Touch() {
 
 bool Session::Leaving() const { return leave_ || worker_.draining() || pod_.gone; }
 
+bool Session::ReleaseUpstream(const Usage* usage) {
+  if (!idle() || !up_ || !up_->connection.CountsAgainst(usage)) return false;
+  DropUpstream();
+  return true;
+}
+
+void Session::DropStaleUpstream(Clock::time_point before) {
+  if (idle() && up_ && !up_->personal && up_->idle_since < before) DropUpstream();
+}
+
 void Session::Leave() {
   if (dead()) return;
   leave_ = true;
@@ -139,6 +149,7 @@ void Session::Leave() {
 
 // False while something is left to be sent, or the session is dead.
 bool Session::FlushDownstream() {
+  if (down_out_.empty()) return true;
   while (!down_out_.empty()) {
     const Io io = down_.Write(&down_out_);
     if (io == Io::kBlocked) return false;
@@ -147,6 +158,8 @@ bool Session::FlushDownstream() {
       return false;
     }
   }
+  // Between requests it was the client's turn to read; now it is its turn to ask.
+  if (phase_ == Phase::kHead && down_in_.empty()) Deadline(worker_.settings().timeouts.idle);
   return true;
 }
 
@@ -156,7 +169,7 @@ void Session::NextRequest(bool keep) {
   parsed_ = 0;
   if (!keep || Leaving()) return StartLinger();
   phase_ = Phase::kHead;
-  Deadline(worker_.settings().timeouts.idle);
+  Deadline(down_out_.empty() ? worker_.settings().timeouts.idle : worker_.settings().timeouts.stall);
 }
 
 void Session::StartLinger() {

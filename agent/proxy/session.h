@@ -37,6 +37,9 @@ class Session {
   void OnUpstream(std::uint32_t flags);
   void Advance();                       // goes on where it is, as far as possible
   void SocketsArrived();                // upstream sockets that it waited for
+  void ConnectionsReclaimed();          // idle connections that counted against its limit were looked for
+  bool ReleaseUpstream(const Usage* usage);           // gives up an idle one that counts; false: it has none
+  void DropStaleUpstream(Clock::time_point before);   // ... one that was used last before that time
   void OnDeadline();
   void Recheck(const PodState& state);  // the pod's rules have changed: what is live is judged again
   void Leave();                         // ends when what is under way has ended
@@ -48,6 +51,8 @@ class Session {
   PodSlot& pod() const { return pod_; }
   std::size_t index() const { return index_; }
   void set_index(std::size_t index) { index_ = index; }
+  std::uint64_t number() const { return number_; }  // of all that its worker had
+  void set_number(std::uint64_t number) { number_ = number; }
 
  private:
   enum class Phase : std::uint8_t {
@@ -137,6 +142,7 @@ class Session {
   bool leave_ = false;
   std::uint32_t generation_;  // under which the connection was let through; requests are judged by it or a newer one
   std::size_t index_ = 0;
+  std::uint64_t number_ = 0;
   std::size_t parsed_ = 0;    // bytes of `down_in_` that are known to hold no whole head
   Clock::time_point deadline_;
 

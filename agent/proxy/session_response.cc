@@ -189,6 +189,8 @@ void Session::FinishExchange() {
     DropUpstream();
   } else if (!exchange_.client_keeps && !up_->personal) {
     worker_.Park(std::move(up_));  // its client goes; it serves the next one
+  } else {
+    up_->idle_since = worker_.now();
   }
   up_in_.Clear();
   up_out_.Clear();

@@ -52,17 +52,23 @@ bool Session::OpenUpstream() {
 
 // True where the session goes on at once, false where it waits or has ended.
 bool Session::TakeSocket() {
-  Fd fd = worker_.TakeSocket(this, &pod_, SocketKind());
-  if (!fd) return false;
   Share share;
   if (Limited* limited = exchange_.limited.get()) {
     std::optional<Share> taken = Share::Take(limited->usage, &Usage::connections, limited->limits.max_connections);
+    if (!taken && !limited->reclaimed) {
+      // Connections that only wait for their client's next request must not keep others out.
+      limited->reclaimed = true;
+      worker_.Reclaim(this, limited->usage);
+      return phase_ != Phase::kConnect && !dead();
+    }
     if (!taken) {
       RefuseLimit(nullptr);
       return true;
     }
     share = std::move(*taken);
   }
+  Fd fd = worker_.TakeSocket(this, &pod_, SocketKind());
+  if (!fd) return false;
   up_ = std::make_unique<Upstream>(std::move(fd), &pod_, original_);
   up_->owner = this;
   up_->connection = std::move(share);
@@ -70,14 +76,16 @@ bool Session::TakeSocket() {
   const int error = up_->socket.Connect(original_.address, original_.port);
   if (error != 0 && error != EINPROGRESS) {
     ConnectFailed(error);
-    return !dead();
-  }
-  if (!worker_.Register(up_->socket.fd(), &up_->events)) {
+  } else if (!worker_.Register(up_->socket.fd(), &up_->events)) {
     ConnectFailed(ENOMEM);
-    return !dead();
+  } else if (error == 0) {
+    Connected();
   }
-  if (error == 0) Connected();
   return phase_ != Phase::kConnect && !dead();
+}
+
+void Session::ConnectionsReclaimed() {
+  if (phase_ == Phase::kConnect && !up_ && TakeSocket()) Advance();
 }
 
 void Session::SocketsArrived() {

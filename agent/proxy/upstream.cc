@@ -35,6 +35,15 @@ UpstreamPtr IdleUpstreams::Remove(Upstream* upstream) {
   return taken;
 }
 
+UpstreamPtr IdleUpstreams::RemoveCounting(const Usage* usage) {
+  for (const auto& [target, shelf] : idle_) {
+    for (const UpstreamPtr& upstream : shelf) {
+      if (upstream->connection.CountsAgainst(usage)) return Remove(upstream.get());
+    }
+  }
+  return nullptr;
+}
+
 std::vector<UpstreamPtr> IdleUpstreams::TakeOlderThan(Clock::time_point since) {
   std::vector<UpstreamPtr> taken;
   for (auto entry = idle_.begin(); entry != idle_.end();) {

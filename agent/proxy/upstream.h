@@ -57,6 +57,7 @@ class IdleUpstreams {
   // The one given back where there is no room for it.
   UpstreamPtr Put(UpstreamPtr upstream, Clock::time_point now);
   UpstreamPtr Remove(Upstream* upstream);  // null if it is not here
+  UpstreamPtr RemoveCounting(const Usage* usage);  // one that counts against it; null: there is none
   std::vector<UpstreamPtr> TakeOlderThan(Clock::time_point since);
   std::vector<UpstreamPtr> TakeAll() { return TakeOlderThan(Clock::time_point::max()); }
   bool empty() const { return idle_.empty(); }

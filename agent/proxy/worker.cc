@@ -199,4 +199,43 @@ void Worker::ServeWaiting(std::uint32_t slot) {
   }
 }
 
+bool Worker::ReleaseOne(std::uint32_t slot, const Usage* usage) {
+  for (const auto& pod : pods_) {
+    if (pod->gone || pod->pod->slot != slot) continue;
+    if (UpstreamPtr idle = pod->idle.RemoveCounting(usage)) {
+      Bury(std::move(idle));
+      return true;
+    }
+    for (const auto& session : pod->sessions) {
+      if (session->ReleaseUpstream(usage)) return true;
+    }
+  }
+  return false;
+}
+
+void Worker::Reclaim(Session* session, std::shared_ptr<Usage> usage) {
+  const std::uint32_t slot = session->pod().pod->slot;
+  if (ReleaseOne(slot, usage.get()) || environment_.workers.size() < 2) return session->ConnectionsReclaimed();
+  // The others are asked; the first that has closed one answers, or the last that had none.
+  auto silent = std::make_shared<std::atomic<std::size_t>>(environment_.workers.size() - 1);
+  auto answered = std::make_shared<std::atomic<bool>>(false);
+  for (Worker* other : environment_.workers) {
+    if (other == this) continue;
+    other->Post([this, other, slot, usage, silent, answered, number = session->number()] {
+      const bool released = !answered->load() && other->ReleaseOne(slot, usage.get());
+      const bool last = silent->fetch_sub(1) == 1;
+      if ((released || last) && !answered->exchange(true)) Post([this, slot, number] { Reclaimed(slot, number); });
+    });
+  }
+}
+
+void Worker::Reclaimed(std::uint32_t slot, std::uint64_t session) {
+  for (const auto& pod : pods_) {
+    if (pod->gone || pod->pod->slot != slot) continue;
+    for (const auto& one : pod->sessions) {
+      if (one->number() == session) return one->ConnectionsReclaimed();
+    }
+  }
+}
+
 }  // namespace egress::proxy

@@ -49,6 +49,8 @@ struct PodSlot {
 };
 
 // What all workers share.
+class Worker;
+
 struct Environment {
   Settings settings;
   StateTable states;
@@ -56,6 +58,7 @@ struct Environment {
   EventBudget refusals;
   EventBudget others;
   std::atomic<std::uint32_t> connections{0};
+  std::vector<Worker*> workers;    // all of them; set before any runs
   std::function<void()> on_quiet;  // a worker that leaves has no session any more; called from its thread
 
   Environment(const Settings& all, StateTable table, OriginalLookup original)
@@ -93,6 +96,9 @@ class Worker {
   void Park(UpstreamPtr upstream);  // keeps it for the next request, or closes it
   Fd TakeSocket(Session* session, PodSlot* pod, SocketClass kind);  // invalid: SocketsArrived() will be called
   void StopWaiting(Session* session, PodSlot* pod);
+  // Has one idle connection that counts against `usage` closed, in whichever worker it is, and then calls
+  // session->ConnectionsReclaimed(), perhaps at once.
+  void Reclaim(Session* session, std::shared_ptr<Usage> usage);
 
  private:
   explicit Worker(Environment* environment);
@@ -106,6 +112,8 @@ class Worker {
   void Tick();
   void TickPod(PodSlot* pod);
   void ServeWaiting(std::uint32_t slot);
+  bool ReleaseOne(std::uint32_t slot, const Usage* usage);
+  void Reclaimed(std::uint32_t slot, std::uint64_t session);
   void CloseIdle(PodSlot* pod);
   void Unwatch(PodSlot* pod);
   void Listen(PodSlot* pod, const std::vector<ListenerPtr>& listeners);
@@ -128,6 +136,7 @@ class Worker {
   Clock::time_point next_tick_;
   bool draining_ = false;
   bool running_ = true;
+  std::uint64_t sessions_begun_ = 0;
   std::atomic<std::size_t> session_count_{0};
   std::mutex posted_mutex_;
   std::vector<std::function<void()>> posted_;

@@ -96,6 +96,7 @@ void Worker::Admit(PodSlot* pod, Fd fd) {
   auto session = std::make_unique<Session>(this, pod, std::move(fd), *verdict);
   Session* begun = session.get();
   begun->set_index(pod->sessions.size());
+  begun->set_number(++sessions_begun_);
   pod->sessions.push_back(std::move(session));
   session_count_.fetch_add(1, std::memory_order_relaxed);
   begun->Begin();
@@ -155,6 +156,7 @@ void Worker::TickPod(PodSlot* pod) {
   for (std::size_t i = pod->sessions.size(); i-- > 0;) {
     Session* session = pod->sessions[i].get();
     if (changed) session->Recheck(state);
+    session->DropStaleUpstream(now_ - settings().timeouts.upstream_idle);
     if (!session->dead() && now_ >= session->deadline()) session->OnDeadline();
   }
 }

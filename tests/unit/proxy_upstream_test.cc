@@ -269,6 +269,41 @@ TEST_F(Upstreams, ALimitOfConnectionsGives503) {
   EXPECT_EQ(next.ReadHead(), kGet) << "once one has ended, there is room for another";
 }
 
+TEST_F(Upstreams, AnIdleConnectionDoesNotUseUpTheLimit) {
+  world.SetPolicy("origin", 2, {{"limits", {{"maxConnections", 1}}}});
+  world.Flip(2);
+  Peer clients[6];
+  for (Peer& client : clients) {
+    client = world.Connect();
+    client.Send(kGet);
+    // Whichever worker holds the idle one, it makes room.
+    Peer origin = world.Accept();
+    EXPECT_EQ(origin.ReadHead(), kGet);
+    origin.Send(kOk);
+    EXPECT_EQ(client.ReadResponse(), kOk);
+  }
+}
+
+TEST_F(Upstreams, ALimitOfWaitingRequestsGives503) {
+  world.supplies_sockets = false;  // so that connecting takes as long as the test wants
+  world.SetPolicy("origin", 2, {{"limits", {{"maxPendingRequests", 1}}}});
+  world.Flip(2);
+  Peer first = world.Connect();
+  first.Send(kGet);
+  Peer second;
+  // The first may not have got as far when the second asks; one of the two is over the limit.
+  second = world.Connect();
+  second.Send(kGet);
+  EXPECT_TRUE(world.AwaitCount(503, "deny", "limit", 1));
+  const bool second_refused = !second.Silent(200);
+  EXPECT_TRUE((second_refused ? second : first).ReadResponse().starts_with("HTTP/1.1 503 "));
+  world.supplies_sockets = true;
+  Peer origin = world.Accept();
+  EXPECT_EQ(origin.ReadHead(), kGet);
+  origin.Send(kOk);
+  EXPECT_EQ((second_refused ? first : second).ReadResponse(), kOk) << "asked for again, the sockets came";
+}
+
 TEST_F(Upstreams, ALimitOfRequestsGives503) {
   world.SetPolicy("origin", 2, {{"limits", {{"maxRequests", 1}}}});
   world.Flip(2);
