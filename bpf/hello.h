@@ -250,7 +250,7 @@ static __always_inline long hello_take_record_byte(struct hello *hello, __u8 byt
 /* One turn: as many bytes as the current field has, at least one. Returns 1 to end the loop. */
 static long hello_turn(__u32 turn, void *context)
 {
-	struct hello_input *input = context;
+	struct hello_input *input = (struct hello_input *)context; /* user space compiles it as C++ */
 	struct hello *hello = input->hello;
 	__u32 take;
 	__u8 byte;
