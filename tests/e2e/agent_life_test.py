@@ -2,82 +2,18 @@
 
 import pathlib
 import signal
-import socket
 import sys
 import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 
 from support import clients, manifests, namespaces
-from support.case import Stream, WorldCase, main, tcp_port
+from support.case import WorldCase, main, tcp_port
+from support.load import Load
 from support.manifests import egress, port
 from support.world import HTTP_PORT, ORIGIN, OTHER, TLS_PORT
 
 RULES = egress("rules", port(5000, "tcp"), port(TLS_PORT, "https"), port(HTTP_PORT, "http"), hosts=["allowed.test"])
-
-
-class Load:
-    """Live connections, and connections that are opened without a pause, allowed and denied ones."""
-
-    def __init__(self, case):
-        self.case, self.pod, self.wrong = case, case.pod, []
-        self.position = case.world.wire.position()
-        self.live = case.pod.connect(ORIGIN, 5000)
-        self.tls = case.tls("allowed.test")
-        self.udp = case.pod.socket(kind=socket.SOCK_DGRAM)
-        self.going_on = [Stream(lambda: clients.exchange(self.live), 0.002),
-                         Stream(self._tls_request, 0.002)]
-        self.opening = [Stream(self._allowed), Stream(self._allowed_tls)]
-        self.refused = [Stream(self._denied), Stream(self._denied_tls), Stream(self._denied_datagram, 0.001)]
-
-    def _tls_request(self):
-        assert self.tls.ask().status == 200
-
-    def _allowed(self):
-        with self.pod.connect(ORIGIN, 5000) as sock:
-            clients.exchange(sock)
-
-    def _allowed_tls(self):
-        with self.case.tls("allowed.test") as connection:
-            assert connection.ask().status == 200
-
-    def _denied(self):
-        try:
-            self.pod.connect(ORIGIN, 5001).close()
-            self.wrong.append("a connection to port 5001 was made")
-        except ConnectionRefusedError:
-            pass
-
-    def _denied_tls(self):
-        try:
-            self.case.tls("denied.test", OTHER).sock.close()
-            self.wrong.append("a TLS session with denied.test was made")
-        except ConnectionResetError:
-            pass
-
-    def _denied_datagram(self):
-        try:
-            self.udp.sendto(b"datagram", (ORIGIN, 5001))
-            self.wrong.append("a datagram was sent")
-        except PermissionError:
-            pass
-
-    def more(self, rounds=20):
-        """Waits for so many rounds of each."""
-        streams = self.going_on + self.opening + self.refused
-        before = [stream.rounds for stream in streams]
-        self.case.eventually("all streams go on", lambda: any(stream.error for stream in streams) or all(
-            stream.rounds >= old + rounds for stream, old in zip(streams, before)), 30)
-
-    def finish(self):
-        for stream in self.going_on + self.opening + self.refused:
-            self.case.assertIsNone(stream.stop().error)
-        for sock in (self.live, self.tls.sock, self.udp):
-            sock.close()
-        self.case.assertEqual(self.wrong, [])
-        self.case.assertLess(max(stream.longest for stream in self.going_on), 1)
-        self.case.assert_nothing_arrived(self.position, ORIGIN, 5001)
-        self.case.assert_no_bytes_arrived(self.position, OTHER, TLS_PORT)
 
 
 class AgentLife(WorldCase):
@@ -88,7 +24,7 @@ class AgentLife(WorldCase):
             self.agent.start()
 
     def test_a_killed_agent_is_taken_over_from_without_a_gap(self):
-        load = Load(self)
+        load = Load(self, self.pod, 5000, 5001, tls=True)
         load.more()
         self.agent.stop(signal.SIGKILL)
         load.more()
@@ -97,7 +33,7 @@ class AgentLife(WorldCase):
         load.finish()
 
     def test_an_ended_agent_is_taken_over_from_without_a_gap(self):
-        load = Load(self)
+        load = Load(self, self.pod, 5000, 5001, tls=True)
         load.more()
         self.assertEqual(self.agent.stop(signal.SIGTERM), 0)
         load.more()

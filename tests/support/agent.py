@@ -149,11 +149,15 @@ class Agent:
     def log(self):
         return self.log_file.read_text(errors="replace") if self.log_file.exists() else ""
 
-    def ctl(self, *arguments, timeout=30):
-        """Run egressctl."""
-        return subprocess.run([str(part) for part in (BINARIES / "egressctl", "--run-dir", self.run_dir, "--bpffs",
-                                                      self.bpffs, *arguments)],
-                              capture_output=True, text=True, timeout=timeout, check=False, stdin=subprocess.DEVNULL)
+    def ctl_command(self, *arguments, run_dir=None, bpffs=None):
+        """egressctl on the agent's node."""
+        return [str(part) for part in ("nsenter", f"--net={self.netns}", BINARIES / "egressctl", "--run-dir",
+                                       run_dir or self.run_dir, "--bpffs", bpffs or self.bpffs, *arguments)]
+
+    def ctl(self, *arguments, timeout=30, **folders):
+        """egressctl, run to its end."""
+        return subprocess.run(self.ctl_command(*arguments, **folders), capture_output=True, text=True,
+                              timeout=timeout, check=False, stdin=subprocess.DEVNULL)
 
     def status(self):
         return json.loads(self.ctl("-o", "json", "status").stdout)
