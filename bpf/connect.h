@@ -62,18 +62,47 @@ static __always_inline int has_family(const struct pod *pod, int ip4)
 	return 0;
 }
 
+/* Does anybody listen there, in the pod? */
+static __always_inline int has_listener(struct bpf_sock_addr *ctx, const __u8 address[16], __be16 port)
+{
+	struct bpf_sock_tuple tuple = {};
+	struct bpf_sock *found;
+	__u32 size;
+
+	if (is_ip4(address)) {
+		size = sizeof(tuple.ipv4);
+		__builtin_memcpy(&tuple.ipv4.daddr, address + 12, 4);
+		tuple.ipv4.dport = port;
+	} else {
+		size = sizeof(tuple.ipv6);
+		__builtin_memcpy(tuple.ipv6.daddr, address, 16);
+		tuple.ipv6.dport = port;
+	}
+	found = bpf_sk_lookup_tcp(ctx, &tuple, size, BPF_F_CURRENT_NETNS, 0);
+	if (!found)
+		return 0;
+	bpf_sk_release(found);
+	return 1;
+}
+
 /* Sends an HTTP connection to the pod's proxy. Returns 0 where there is none. */
-static __always_inline int redirect(struct bpf_sock_addr *ctx, int ip6, const struct pod *pod,
+static __always_inline int redirect(struct bpf_sock_addr *ctx, int ip6, const struct governed *in,
 				    struct socket_verdict *verdict)
 {
+	const struct pod *pod = in->pod;
 	int ip4 = is_ip4(verdict->destination);
+	const __u8 *proxy = ip4 ? pod->proxy_address4 : pod->proxy_address6;
 	__be16 port = ip4 ? pod->proxy_port4 : pod->proxy_port6;
 
 	if (!port)
 		return 0;
+	/* An agent that was killed has not taken the port back. Where that is a refusal it may be one by the pod's own
+	 * network; under audit the connection goes direct. */
+	if (in->state->audit && !has_listener(ctx, proxy, port))
+		return 0;
 	copy_address(verdict->original, verdict->destination);
 	verdict->original_port = verdict->port;
-	copy_address(verdict->destination, ip4 ? pod->proxy_address4 : pod->proxy_address6);
+	copy_address(verdict->destination, proxy);
 	verdict->port = port;
 	rewrite_address(ctx, ip6, verdict->destination, port);
 	return 1;
@@ -107,7 +136,7 @@ static __always_inline int connect_tcp(struct bpf_sock_addr *ctx, int ip6, struc
 	/* Without an address of the family the kernel's own error lets clients fall back; a frame would be dropped. */
 	if (out.reason != EGRESS_REASON_MESH && !has_family(in->pod, is_ip4(flow->destination)))
 		return HOOK_PASS;
-	if (out.kind == EGRESS_SOCKET_REDIRECTED && !redirect(ctx, ip6, in->pod, verdict)) {
+	if (out.kind == EGRESS_SOCKET_REDIRECTED && !redirect(ctx, ip6, in, verdict)) {
 		out.kind = EGRESS_SOCKET_DENIED;
 		out.reason = EGRESS_REASON_PROXY_UNAVAILABLE;
 		verdict->kind = out.kind;

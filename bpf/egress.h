@@ -24,6 +24,13 @@
 #define EGRESS_ASSERT(condition) _Static_assert(condition, #condition)
 #endif
 
+/* Tests build an agent whose maps have another layout, to take over from this one. */
+#ifdef EGRESS_TEST_LAYOUT
+#define EGRESS_TEST_MEMBER __u32 test_layout[4];
+#else
+#define EGRESS_TEST_MEMBER
+#endif
+
 enum egress_limit {
 	EGRESS_MAX_PODS = 4096,       /* slots of `states`; governed pods of one node */
 	EGRESS_MAX_NAME = 256,        /* a DNS name of 255 characters and a NUL */
@@ -96,6 +103,7 @@ enum egress_protocol {
 
 /* `pods`: hash, key __u64 netns cookie. What does not change with policy. */
 struct pod {
+	EGRESS_TEST_MEMBER
 	__u32 slot;          /* index into `states` */
 	__u32 ifindex;       /* host side of the pod's veth; 0 while unguarded */
 	__s32 netns_id;      /* of the pod, as seen from the node's netns (RTM_NEWNSID) */
@@ -150,6 +158,7 @@ struct rule {
 	__u32 generation;
 	__u32 now;  /* class before ... */
 	__u32 next; /* ... and from `generation` on */
+	EGRESS_TEST_MEMBER
 };
 
 /* `classes`: hash, key __u32 class id (never 0). Immutable once written. What an address and port may be used for. */
@@ -161,6 +170,7 @@ struct rule_class {
 	__u32 tcp_policies[EGRESS_MAX_TCP_POLICIES]; /* policy ids; [0] is named in events */
 	__u32 http_policy;                           /* one of the http policies, for events */
 	__u32 groups[EGRESS_MAX_GROUPS];             /* host groups of the https rules */
+	EGRESS_TEST_MEMBER
 };
 
 /* `hosts`: hash. The SNI names of https rules. "example.com" stands for itself, ".example.com" for *.example.com. */
@@ -177,6 +187,7 @@ struct host {
 	__u16 length;
 	__u16 pad;
 	char name[EGRESS_MAX_NAME]; /* lower case, no trailing dot */
+	EGRESS_TEST_MEMBER
 };
 
 /* `policies`: hash, key __u32 policy id. An Egress keeps its id while its agent runs. */
@@ -186,6 +197,7 @@ struct policy {
 	__u32 connect_timeout_ms; /* 0: the kernel's own */
 	__u32 pad;
 	char name[EGRESS_MAX_POD_NAME]; /* "curl/httpbin-443" */
+	EGRESS_TEST_MEMBER
 };
 
 /* `connections`: hash. How many connections of a pod count against a policy's limit (policy 0: all of the pod). */
@@ -214,18 +226,22 @@ struct network {
 	__u32 generation;
 	__u32 now;
 	__u32 next;
+	EGRESS_TEST_MEMBER
 };
 
 /* `ports`: hash, key __be16 TCP port of outboundPortExclusionList; value struct network with flags (0 or EXCLUDED). */
 
 /* `config`: array of one. */
 struct egress_config {
+	EGRESS_TEST_MEMBER
 	__u64 hash_key[2];     /* random, chosen when the map is made */
 	__u32 next_id;         /* ids of rulesets, classes, groups and policies are below it */
 	__u32 generation;      /* of the last change */
 	__u8 other_protocols;  /* 1: IP traffic other than TCP is open */
 	__u8 keep_connections; /* 1: revokeConnections is false: what was allowed once goes on */
-	__u8 pad[6];
+	__u8 port_exclusions;  /* `ports` has, or had, entries: worth a look */
+	__u8 connect_timeouts; /* a policy has, or had, a connectTimeout */
+	__u8 pad[4];
 };
 
 /* `routes`: hash. The policies as the proxy and egressctl read them: JSON in chunks, one document per Egress.
@@ -241,6 +257,7 @@ struct route {
 	__u32 chunks; /* of the document */
 	__u32 length; /* of `text` here */
 	char text[EGRESS_ROUTE_TEXT];
+	EGRESS_TEST_MEMBER
 };
 
 /* ---- Sockets ---- */

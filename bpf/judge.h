@@ -45,8 +45,12 @@ static __always_inline __u32 network_flags(const __u8 address[16], __u32 generat
 
 static __always_inline int is_excluded_port(__be16 port, __u32 generation)
 {
-	struct network *entry = bpf_map_lookup_elem(&ports, &port);
+	struct egress_config *config_value = get_config();
+	struct network *entry;
 
+	if (!config_value || !config_value->port_exclusions)
+		return 0;
+	entry = bpf_map_lookup_elem(&ports, &port);
 	return entry && in_force(entry->generation, entry->now, entry->next, generation);
 }
 

@@ -42,9 +42,13 @@ static __always_inline void release_connection(struct socket_verdict *verdict)
 /* connectTimeout of the policy, by way of TCP_USER_TIMEOUT, which ends a connection attempt too (tcp(7)). */
 static __always_inline void limit_handshake(struct bpf_sock_ops *ops, struct socket_verdict *verdict)
 {
-	struct policy *policy = bpf_map_lookup_elem(&policies, &verdict->policy);
+	struct egress_config *config_value = get_config();
+	struct policy *policy;
 	int own = 0, timeout;
 
+	if (!config_value || !config_value->connect_timeouts)
+		return;
+	policy = bpf_map_lookup_elem(&policies, &verdict->policy);
 	if (!policy || !policy->connect_timeout_ms)
 		return;
 	timeout = policy->connect_timeout_ms;

@@ -32,15 +32,12 @@ static __always_inline void addresses_of_ops(volatile struct bpf_sock_ops *ops, 
 /* ---- TCP life cycle ---- */
 
 /* The port is chosen and the SYN not yet out: the judged tuple becomes complete. */
-static __always_inline void before_syn(struct bpf_sock_ops *ops, struct bpf_sock *sk, const struct governed *in)
+static __always_inline void before_syn(struct bpf_sock_ops *ops, struct socket_verdict *verdict)
 {
-	struct socket_verdict *verdict = bpf_sk_storage_get(&sockets, sk, NULL, 0);
 	struct handover_key key = {};
 	struct handover value = {};
 	struct flow flow = {};
 
-	if (!verdict)
-		return;
 	addresses_of_ops(ops, &flow);
 	copy_address(verdict->source, flow.source);
 	verdict->source_port = flow.source_port;
@@ -57,7 +54,7 @@ static __always_inline void before_syn(struct bpf_sock_ops *ops, struct bpf_sock
 		limit_handshake(ops, verdict);
 	if (verdict->kind != EGRESS_SOCKET_REDIRECTED)
 		return;
-	key.cookie = in->cookie;
+	key.cookie = verdict->cookie;
 	key.port = flow.source_port;
 	copy_address(key.addr, flow.source);
 	copy_address(value.addr, verdict->original);
@@ -128,30 +125,29 @@ static __always_inline void on_sockops(struct bpf_sock_ops *ops)
 	struct socket_verdict *verdict;
 	struct bpf_sock *sk = ops->sk;
 	struct governed in;
+	__u32 op = ops->op;
 
-	if (ops->op != BPF_SOCK_OPS_TCP_CONNECT_CB && ops->op != BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB &&
-	    ops->op != BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB && ops->op != BPF_SOCK_OPS_STATE_CB)
+	if (op != BPF_SOCK_OPS_TCP_CONNECT_CB && op != BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB &&
+	    op != BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB && op != BPF_SOCK_OPS_STATE_CB)
 		return;
 	if (!sk)
 		return;
-	if (ops->op == BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB || ops->op == BPF_SOCK_OPS_STATE_CB) {
-		verdict = bpf_sk_storage_get(&sockets, sk, NULL, 0);
-		if (!verdict)
-			return;
-		if (ops->op == BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB) {
-			verdict->once_allowed = 1;
-			release_handshake(ops, verdict);
-		} else if (ops->args[1] == BPF_TCP_CLOSE) {
-			after_close(verdict);
-		}
+	if (op == BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB) {
+		if (find_pod(bpf_get_netns_cookie(ops), &in))
+			after_accept(ops, sk, &in);
 		return;
 	}
-	if (!find_pod(bpf_get_netns_cookie(ops), &in))
+	verdict = bpf_sk_storage_get(&sockets, sk, NULL, 0);
+	if (!verdict)
 		return;
-	if (ops->op == BPF_SOCK_OPS_TCP_CONNECT_CB)
-		before_syn(ops, sk, &in);
-	else
-		after_accept(ops, sk, &in);
+	if (op == BPF_SOCK_OPS_TCP_CONNECT_CB) {
+		before_syn(ops, verdict);
+	} else if (op == BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB) {
+		verdict->once_allowed = 1;
+		release_handshake(ops, verdict);
+	} else if (ops->args[1] == BPF_TCP_CLOSE) {
+		after_close(verdict);
+	}
 }
 
 #endif

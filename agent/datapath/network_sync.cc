@@ -79,6 +79,7 @@ Result<void> NetworkSync::StageNetworks(std::uint32_t generation, const std::vec
 
 Result<void> NetworkSync::StagePorts(std::uint32_t generation, const std::vector<std::uint16_t>& next) {
   const std::set<std::uint16_t> wanted(next.begin(), next.end());
+  if (!wanted.empty()) kernel_.config()->port_exclusions = 1;
   for (const auto& [port, flags] : ports_) {
     if (wanted.contains(port)) continue;
     if (auto done = ports_map_.Set(htons(port), {generation, flags, 0}); !done) return done;

@@ -71,6 +71,11 @@ RuleSync::RuleSync(const KernelObject& kernel)
   });
 }
 
+std::size_t RuleSync::IdHash::operator()(const policy::ObjectId& id) const {
+  const std::hash<std::string> hash;
+  return hash(id.name) * 31 + hash(id.ns);
+}
+
 std::uint32_t RuleSync::NextId() { return __atomic_fetch_add(&kernel_.config()->next_id, 1, __ATOMIC_SEQ_CST); }
 
 Result<void> RuleSync::SetPolicy(const policy::ObjectId& id, const policy::Limits& limits) {
@@ -80,6 +85,7 @@ Result<void> RuleSync::SetPolicy(const policy::ObjectId& id, const policy::Limit
   entry.limited = limits.max_connections.has_value();
   entry.max_connections = limits.max_connections.value_or(0);
   entry.connect_timeout_ms = limits.connect_timeout_ms.value_or(0);
+  if (entry.connect_timeout_ms != 0) kernel_.config()->connect_timeouts = 1;
   const std::string name = id.ToString();
   name.copy(entry.name, sizeof entry.name - 1);
   if (auto done = policies_map_.Set(number, entry); !done) return done;

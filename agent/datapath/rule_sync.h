@@ -75,7 +75,10 @@ class RuleSync {
   BpfMap<std::uint32_t, rule_class> classes_map_;
   BpfMap<std::uint32_t, struct policy> policies_map_;
   std::map<policy::ServiceAccount, Account> accounts_;
-  std::map<policy::ObjectId, std::uint32_t> policies_;
+  struct IdHash {
+    std::size_t operator()(const policy::ObjectId& id) const;
+  };
+  std::unordered_map<policy::ObjectId, std::uint32_t, IdHash> policies_;
   std::unordered_map<std::uint32_t, const policy::ObjectId*> policy_names_;  // keys of policies_
   std::deque<std::pair<std::uint32_t, std::string>> former_names_;           // of policies that are gone, the last ones
   // What the next Sweep() deletes.

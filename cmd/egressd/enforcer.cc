@@ -1,5 +1,7 @@
 #include "cmd/egressd/enforcer.h"
 
+#include <malloc.h>
+
 #include <algorithm>
 #include <set>
 
@@ -59,6 +61,7 @@ Result<std::vector<std::string>> Enforcer::Apply(const Change& change, const Bef
     rules_.SweepForeign();
     documents_.SweepForeign();
     first_ = false;
+    ::malloc_trim(0);  // reading all there is took much that is free again, between what stays
   }
   return problems;
 }
@@ -70,40 +73,64 @@ void Enforcer::StageNetwork(const policy::NetworkPolicy& network, std::vector<st
   if (!done) problems.push_back("exclusion lists: " + done.error().message + "; all pods reach the mesh only");
 }
 
+// Policies of an account that are not the very same object as before: id -> as it is now, nullptr where it is gone.
+// Both lists are sorted by id.
+void Enforcer::AddDifference(const std::vector<policy::PolicyPtr>& before, const std::vector<policy::PolicyPtr>& now,
+                             Touched& touched) {
+  auto old = before.begin();
+  for (const auto& policy : now) {
+    for (; old != before.end() && (*old)->id < policy->id; ++old) touched.try_emplace((*old)->id);
+    if (old != before.end() && *old == policy) {
+      ++old;
+      continue;
+    }
+    if (old != before.end() && (*old)->id == policy->id) ++old;
+    touched[policy->id] = policy;
+  }
+  for (; old != before.end(); ++old) touched.try_emplace((*old)->id);
+}
+
 Enforcer::Documents Enforcer::StageAccounts(const Change& change, std::vector<std::string>& problems) {
-  std::set<policy::ObjectId> touched;
+  Touched touched;
+  for (const auto& id : unwritten_) touched.try_emplace(id);
+  unwritten_.clear();
   for (const auto& [id, policies] : change.accounts) {
-    for (const auto& policy : accounts_[id].policies) {
-      touched.insert(policy->id);
-      --listed_[policy->id];
-    }
-    for (const auto& policy : policies) {
-      touched.insert(policy->id);
-      ++listed_[policy->id];
-    }
+    AddDifference(accounts_[id].policies, policies, touched);
     StageAccount(id, policies, problems);
   }
-  std::map<policy::ObjectId, policy::PolicyPtr> now;
-  for (const auto& [id, policies] : change.accounts) {
-    for (const auto& policy : policies) now[policy->id] = policy;
-  }
   Documents documents;
-  for (const policy::ObjectId& id : touched) {
-    const auto listed = listed_.find(id);
-    const bool gone = listed == listed_.end() || listed->second == 0;
+  for (auto& [id, now] : touched) {
     const policy::PolicyPtr before = documents_.Current(id);
-    policy::PolicyPtr then = gone ? nullptr : now.contains(id) ? now[id] : before;
+    policy::PolicyPtr then = now ? std::move(now) : Listed(id, before);
     if (before == then || (before && then && *before == *then)) continue;
     if (auto done = documents_.Stage(next_, id, then); !done) {
       problems.push_back(id.ToString() + ": " + done.error().message);
+      unwritten_.insert(id);
     }
-    if (gone) {
-      rules_.ForgetPolicy(id);
-      listed_.erase(id);
-    }
+    if (!then) rules_.ForgetPolicy(id);
     documents.emplace_back(id, std::move(then));
   }
   return documents;
+}
+
+policy::PolicyPtr Enforcer::Listed(const policy::ObjectId& id, const policy::PolicyPtr& known) const {
+  const auto find = [&id](const Account& account) -> policy::PolicyPtr {
+    const auto at = std::lower_bound(account.policies.begin(), account.policies.end(), id,
+                                     [](const auto& policy, const auto& wanted) { return policy->id < wanted; });
+    return at != account.policies.end() && (*at)->id == id ? *at : nullptr;
+  };
+  if (!known) {
+    for (const auto& [name, account] : accounts_) {
+      if (auto found = find(account)) return found;
+    }
+    return nullptr;
+  }
+  for (const policy::ServiceAccount& name : known->service_accounts) {
+    const auto account = accounts_.find(name);
+    if (account == accounts_.end()) continue;
+    if (auto found = find(account->second)) return found;
+  }
+  return nullptr;
 }
 
 void Enforcer::StageAccount(const policy::ServiceAccount& id, const std::vector<policy::PolicyPtr>& policies,
@@ -114,7 +141,7 @@ void Enforcer::StageAccount(const policy::ServiceAccount& id, const std::vector<
   Result<void> done;
   for (const auto& policy : policies) {
     while (before != account.policies.end() && (*before)->id < policy->id) ++before;
-    if (before != account.policies.end() && *before == policy && rules_.PolicyId(policy->id) != 0) continue;
+    if (before != account.policies.end() && *before == policy && !account.failed) continue;
     if (done = rules_.SetPolicy(policy->id, policy->limits); !done) break;
   }
   if (done) done = rules_.Stage(next_, id, policy::Compile(policies));
@@ -161,9 +188,10 @@ void Enforcer::RemovePods(const Change& change) {
     guarded_.erase(known);
     Account& left = accounts_[account];
     if (--left.pods > 0) continue;
-    for (const auto& policy : left.policies) {
-      if (--listed_[policy->id] > 0) continue;
-      listed_.erase(policy->id);
+    const std::vector<policy::PolicyPtr> policies = std::move(left.policies);
+    left.policies.clear();
+    for (const auto& policy : policies) {
+      if (Listed(policy->id, policy)) continue;
       (void)documents_.Stage(next_ + 1, policy->id, nullptr);
       rules_.ForgetPolicy(policy->id);
     }

@@ -7,6 +7,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -69,6 +70,12 @@ class Enforcer {
   Documents StageAccounts(const Change& change, std::vector<std::string>& problems);
   void StageAccount(const policy::ServiceAccount& id, const std::vector<policy::PolicyPtr>& policies,
                     std::vector<std::string>& problems);
+  using Touched = std::map<policy::ObjectId, policy::PolicyPtr>;
+  static void AddDifference(const std::vector<policy::PolicyPtr>& before, const std::vector<policy::PolicyPtr>& now,
+                            Touched& touched);
+  // The policy as an account of this node has it among its own, nullptr where none has. `known` is a version of it that
+  // names its accounts; without it all are looked at.
+  policy::PolicyPtr Listed(const policy::ObjectId& id, const policy::PolicyPtr& known) const;
   void SetPods(const Change& change, std::vector<std::string>& problems);
   void RemovePods(const Change& change);
   Result<void> AttachFirst();
@@ -85,7 +92,7 @@ class Enforcer {
   policy::NetworkPolicy network_;
   bool network_failed_ = false;
   std::map<policy::ServiceAccount, Account> accounts_;
-  std::map<policy::ObjectId, std::size_t> listed_;  // by how many accounts of this node
+  std::set<policy::ObjectId> unwritten_;  // documents to be tried again with the next change
   std::map<std::uint64_t, GuardedPod> guarded_;
   std::uint32_t next_ = 0;  // generation of the change that is being applied
   bool first_ = true;
