@@ -89,6 +89,23 @@ Result<std::uint32_t> PodTable::FreeSlot() const {
   return Error{"more than " + std::to_string(EGRESS_MAX_PODS) + " governed pods on this node"};
 }
 
+void PodTable::MakeInboundRecords(std::span<const std::uint64_t> cookies) {
+  std::vector<std::uint64_t> keys;
+  std::vector<int> values;
+  std::vector<Fd> owners;
+  for (const std::uint64_t cookie : cookies) {
+    int inner = -1;
+    if (::bpf_map_lookup_elem(inbound_map_.fd(), &cookie, &inner) == 0) continue;
+    auto records = kernel_.MakeInboundMap();
+    if (!records) return;
+    keys.push_back(cookie);
+    values.push_back(records->get());
+    owners.push_back(*std::move(records));
+  }
+  auto count = static_cast<__u32>(keys.size());
+  if (count > 0) (void)::bpf_map_update_batch(inbound_map_.fd(), keys.data(), values.data(), &count, nullptr);
+}
+
 Result<void> PodTable::Set(const PodSpec& pod, std::uint32_t generation, const PodMode& mode) {
   const auto known = pods_.find(pod.cookie);
   Entry entry = known != pods_.end() ? known->second : Entry{};

@@ -5,6 +5,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <span>
 #include <set>
 #include <string>
 #include <vector>
@@ -57,6 +58,9 @@ class PodTable {
   PodTable(const PodTable&) = delete;
   PodTable& operator=(const PodTable&) = delete;
 
+  // Makes the inbound records of several pods to come at once: the kernel waits for a grace period after each change of
+  // that map, and Set() would once for each pod. What fails here, Set() does.
+  void MakeInboundRecords(std::span<const std::uint64_t> cookies);
   // Adds or changes a pod. A new one is in force with `mode` the moment it is there.
   Result<void> Set(const PodSpec& pod, std::uint32_t generation, const PodMode& mode);
   // Switches what is in force for the pod, in one step for the kernel and the proxy.

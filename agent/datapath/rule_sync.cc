@@ -3,7 +3,9 @@
 #include <arpa/inet.h>
 
 #include <algorithm>
+#include <iterator>
 #include <set>
+#include <utility>
 
 #include "bpf/hash.h"
 
@@ -165,33 +167,35 @@ Result<void> RuleSync::StageGroups(std::uint32_t generation, Account& account, c
   return {};
 }
 
-// Brings the names of one group to `next` (nullptr: none). Both are sorted, so one pass tells what differs.
+// Brings the names of one group to `next` (nullptr: none). Both are sorted, so one pass tells what differs. Where that
+// fails the group holds what has been written and the rest of what it had.
 Result<void> RuleSync::StageGroup(std::uint32_t generation, Group& group, const policy::HostGroup* next) {
   static const std::vector<policy::HostGroup::Name> kNone;
   const auto& names = next != nullptr ? next->names : kNone;
-  auto known = group.names.begin();
+  std::vector<Group::Name> before = std::exchange(group.names, {});
+  group.names.reserve(names.size());
+  auto known = before.begin();
   auto wanted = names.begin();
-  while (known != group.names.end() || wanted != names.end()) {
-    if (wanted == names.end() || (known != group.names.end() && known->first < wanted->name)) {
-      if (auto done = WriteHost(generation, group.id, known->first, known->second, 0); !done) return done;
-      dead_hosts_.push_back(HostKey(group.id, known->first));
-      known = group.names.erase(known);
+  Result<void> done;
+  while (known != before.end() || wanted != names.end()) {
+    if (wanted == names.end() || (known != before.end() && known->name < wanted->name)) {
+      done = WriteHost(generation, group.id, known->name, known->policy, 0);
+      if (!done) break;
+      dead_hosts_.push_back(HostKey(group.id, known->name));
+      ++known;
       continue;
     }
     const std::uint32_t policy = PolicyId(wanted->policy);
-    if (known == group.names.end() || wanted->name < known->first) {
-      if (auto done = WriteHost(generation, group.id, wanted->name, 0, policy); !done) return done;
-      group.names.emplace_hint(known, wanted->name, policy);
-    } else {
-      if (known->second != policy) {
-        if (auto done = WriteHost(generation, group.id, wanted->name, known->second, policy); !done) return done;
-        known->second = policy;
-      }
-      ++known;
-    }
+    const bool added = known == before.end() || wanted->name < known->name;
+    const std::uint32_t now = added ? 0 : known->policy;
+    if (now != policy) done = WriteHost(generation, group.id, wanted->name, now, policy);
+    if (!done) break;
+    group.names.push_back({added ? wanted->name : std::move(known->name), policy});
+    if (!added) ++known;
     ++wanted;
   }
-  return {};
+  std::move(known, before.end(), std::back_inserter(group.names));
+  return done;
 }
 
 host_key RuleSync::HostKey(std::uint32_t group, const std::string& name) const {

@@ -46,7 +46,11 @@ class RuleSync {
  private:
   struct Group {
     std::uint32_t id = 0;
-    std::map<std::string, std::uint32_t> names;  // -> policy id in force
+    struct Name {
+      std::string name;
+      std::uint32_t policy = 0;  // id in force
+    };
+    std::vector<Name> names;  // sorted
   };
   struct Account {
     std::uint32_t ruleset = 0;

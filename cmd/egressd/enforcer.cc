@@ -154,6 +154,9 @@ void Enforcer::StageAccount(const policy::ServiceAccount& id, const std::vector<
 }
 
 void Enforcer::SetPods(const Change& change, std::vector<std::string>& problems) {
+  std::vector<std::uint64_t> cookies;
+  for (const GuardedPod& pod : change.pods) cookies.push_back(pod.spec.cookie);
+  pods_->MakeInboundRecords(cookies);
   for (const GuardedPod& pod : change.pods) {
     const auto known = guarded_.find(pod.spec.cookie);
     const bool moved = known != guarded_.end() && known->second.spec.service_account != pod.spec.service_account;
