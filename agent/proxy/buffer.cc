@@ -79,6 +79,14 @@ bool Buffer::Reserve(std::size_t bytes) {
   return true;
 }
 
+void Buffer::Enlarge() {
+  if (!empty() || capacity_ == BlockPool::kLarge || account_->large >= account_->max_large / 2) return;
+  Clear();
+  block_ = account_->pool->Take(BlockPool::kLarge);
+  capacity_ = BlockPool::kLarge;
+  ++account_->large;
+}
+
 bool Buffer::Append(std::string_view bytes) {
   if (!Reserve(bytes.size())) return false;
   AppendReserved(bytes);

@@ -49,6 +49,9 @@ class Buffer {
   // Makes room for at least `bytes` more, moving what is there and growing as needed. False: that is over the bound,
   // of one buffer or of the pod.
   bool Reserve(std::size_t bytes);
+  // Takes a large block where the buffer is empty and the pod has not used up half of those that it may have; the
+  // other half is for heads, which cannot do without.
+  void Enlarge();
   char* tail() { return block_ + end_; }
   std::size_t room() const { return capacity_ - end_; }
   void Added(std::size_t bytes) { end_ += bytes; }

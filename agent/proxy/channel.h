@@ -4,8 +4,8 @@
 // their message (SCM_RIGHTS, at most kMaxFds). Messages, by "type":
 //
 //   agent -> proxy
-//     start      {}                                     fds: map `sockets` (read-only), the words of `states` (sealed memory)
-//     policy     {id, generation, document}             the Egress `id` (NS/NAME) reads so from `generation` on
+//     start      {}                                     fds: map `sockets` (read-only), the words of `states` (sealed
+//     memory) policy     {id, generation, document}             the Egress `id` (NS/NAME) reads so from `generation` on
 //     remove     {id, generation}                       ... or is gone
 //     commit     {generation}                           all changes of a generation are said; answer with committed
 //     pod        {slot, cookie, name, serviceAccount}   fds: its listeners (one a family), instead of any before
@@ -72,9 +72,9 @@ class Channel {
   Fd socket_;
   std::deque<Outgoing> outgoing_;
   std::string incoming_;
-  std::size_t offset_ = 0;  // in `incoming_`: where the next message begins
+  std::size_t offset_ = 0;                                            // in `incoming_`: where the next message begins
   std::deque<std::pair<std::size_t, std::vector<Fd>>> incoming_fds_;  // stream offset of a byte of their message
-  std::size_t consumed_ = 0;  // stream offset of that place
+  std::size_t consumed_ = 0;                                          // stream offset of that place
 };
 
 }  // namespace egress::proxy

@@ -32,9 +32,7 @@ ChunkDecoder::State ChunkDecoder::SizeDigit(char c) {
 // Everything but chunk data, one byte at a time.
 ChunkDecoder::State ChunkDecoder::Step(char c) {
   switch (state_) {
-    case State::kSizeStart:
-      left_ = digits_ = overhead_ = 0;
-      return SizeDigit(c);
+    case State::kSizeStart: left_ = digits_ = overhead_ = 0; return SizeDigit(c);
     case State::kSize:
       if (c == '\r') return State::kSizeLineFeed;
       return c == ';' ? State::kExtension : SizeDigit(c);

@@ -12,10 +12,10 @@ namespace egress::proxy {
 class ChunkDecoder {
  public:
   enum class Status {
-    kMore,   // all input was consumed; the body goes on
-    kData,   // `data` is a piece of the body; call again with what is behind `consumed`
-    kDone,   // the body has ended at `consumed`
-    kBad,    // not a chunked body
+    kMore,  // all input was consumed; the body goes on
+    kData,  // `data` is a piece of the body; call again with what is behind `consumed`
+    kDone,  // the body has ended at `consumed`
+    kBad,   // not a chunked body
   };
   struct Piece {
     Status status = Status::kMore;
@@ -28,16 +28,28 @@ class ChunkDecoder {
 
  private:
   enum class State : std::uint8_t {
-    kSizeStart, kSize, kExtension, kSizeLineFeed, kData, kDataReturn, kDataLineFeed,
-    kTrailerStart, kTrailerName, kTrailerValue, kTrailerLineFeed, kLastLineFeed, kDone, kBad,
+    kSizeStart,
+    kSize,
+    kExtension,
+    kSizeLineFeed,
+    kData,
+    kDataReturn,
+    kDataLineFeed,
+    kTrailerStart,
+    kTrailerName,
+    kTrailerValue,
+    kTrailerLineFeed,
+    kLastLineFeed,
+    kDone,
+    kBad,
   };
   State Step(char c);
   State SizeDigit(char c);
 
   State state_ = State::kSizeStart;
-  std::uint64_t left_ = 0;       // of the chunk
-  std::uint32_t digits_ = 0;     // of the size line
-  std::uint32_t overhead_ = 0;   // bytes of the extension, or of all trailers
+  std::uint64_t left_ = 0;      // of the chunk
+  std::uint32_t digits_ = 0;    // of the size line
+  std::uint32_t overhead_ = 0;  // bytes of the extension, or of all trailers
 };
 
 // Writes "SIZE CRLF" of a chunk into `out`, which has kChunkHeaderBytes; returns how many bytes.

@@ -38,21 +38,21 @@ struct Limited {
 };
 
 struct Exchange {
-  BodyState body;                  // of the request
-  int minor = 1;                   // of the client
-  bool keep_alive = false;         // the client wants to go on
-  bool expects_continue = false;   // the client may hold the body back until it is asked for it
+  BodyState body;                 // of the request
+  int minor = 1;                  // of the client
+  bool keep_alive = false;        // the client wants to go on
+  bool expects_continue = false;  // the client may hold the body back until it is asked for it
   bool websocket = false;
   bool to_head = false;
   bool to_connect = false;
   bool idempotent = false;
   bool retried = false;
-  bool upstream_deaf = false;      // it takes no more of the request, but may have answered
+  bool upstream_deaf = false;  // it takes no more of the request, but may have answered
 
-  bool answered = false;           // the final head of the response is on its way to the client
+  bool answered = false;  // the final head of the response is on its way to the client
   BodyState response;
-  bool recode = false;             // the response's chunks are made anew; else its body goes without framing
-  bool upstream_keeps = false;     // the upstream connection can be used again
+  bool recode = false;          // the response's chunks are made anew; else its body goes without framing
+  bool upstream_keeps = false;  // the upstream connection can be used again
   bool client_keeps = false;
   std::unique_ptr<Limited> limited;
 

@@ -107,18 +107,14 @@ const char* NoteConnection(std::string_view value, Fields* fields) {
 // What a field says about the message, once its syntax is known to be good. Null, or what is wrong.
 const char* Note(const Field& field, int upgrade_count, Fields* fields) {
   switch (field.kind) {
-    case FieldName::kHost:
-      fields->host = field.value;
-      return ++fields->host_count > 1 ? "Host is repeated" : nullptr;
+    case FieldName::kHost: fields->host = field.value; return ++fields->host_count > 1 ? "Host is repeated" : nullptr;
     case FieldName::kContentLength: return NoteContentLength(field.value, fields);
     case FieldName::kTransferEncoding: return NoteTransferEncoding(field.value, fields);
     case FieldName::kConnection: return NoteConnection(field.value, fields);
     case FieldName::kUpgrade:
       fields->upgrade_websocket = upgrade_count == 1 && EqualsIgnoreCase(field.value, "websocket");
       return nullptr;
-    case FieldName::kExpect:
-      fields->expect_continue = EqualsIgnoreCase(field.value, "100-continue");
-      return nullptr;
+    case FieldName::kExpect: fields->expect_continue = EqualsIgnoreCase(field.value, "100-continue"); return nullptr;
     default: return nullptr;
   }
 }

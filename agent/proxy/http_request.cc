@@ -109,8 +109,8 @@ void Interpret(RequestHead* head) {
   head->is_head = head->method == "HEAD";
   head->websocket = head->minor == 1 && head->method == "GET" && head->body == BodyKind::kNone &&
                     fields.connection_upgrade && fields.upgrade_websocket;
-  head->idempotent = head->method == "GET" || head->is_head || head->method == "OPTIONS" ||
-                     head->method == "PUT" || head->method == "DELETE" || head->method == "TRACE";
+  head->idempotent = head->method == "GET" || head->is_head || head->method == "OPTIONS" || head->method == "PUT" ||
+                     head->method == "DELETE" || head->method == "TRACE";
 }
 
 const char* Check(RequestHead* head, std::uint16_t port) {

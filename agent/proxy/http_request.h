@@ -19,14 +19,14 @@ struct RequestHead {
   int minor = 1;               // HTTP/1.minor
   Fields fields;
   BodyKind body = BodyKind::kNone;
-  std::uint64_t length = 0;    // of the body, with kLength
-  bool keep_alive = false;     // the client wants the connection to go on
-  bool websocket = false;      // asks, in due form, to become a WebSocket
+  std::uint64_t length = 0;  // of the body, with kLength
+  bool keep_alive = false;   // the client wants the connection to go on
+  bool websocket = false;    // asks, in due form, to become a WebSocket
   bool is_head = false;
   bool is_connect = false;
-  bool idempotent = false;     // RFC 9110, 9.2.2
-  std::size_t size = 0;        // bytes of the head
-  const char* problem = "";    // what is wrong, where the status is kMalformed
+  bool idempotent = false;   // RFC 9110, 9.2.2
+  std::size_t size = 0;      // bytes of the head
+  const char* problem = "";  // what is wrong, where the status is kMalformed
 };
 
 // Parses the head at the beginning of `data`. `port` is that of the original destination: the authority of an

@@ -23,8 +23,8 @@ struct ResponseHead {
   Fields fields;
   BodyKind body = BodyKind::kNone;
   std::uint64_t length = 0;
-  bool keep_alive = false;    // the server lets the connection go on
-  bool bodiless = false;      // by its code or method; Content-Length, if any, says nothing about what follows
+  bool keep_alive = false;  // the server lets the connection go on
+  bool bodiless = false;    // by its code or method; Content-Length, if any, says nothing about what follows
   std::size_t size = 0;
   const char* problem = "";
 };

@@ -102,9 +102,9 @@ bool WriteResponse(const ResponseHead& head, Persistence persistence, bool chunk
 
 bool WriteAnswer(int code, std::string_view text, bool to_head, Persistence persistence, Buffer* out) {
   char line[160];
-  const int length = std::snprintf(line, sizeof line,
-                                   "HTTP/1.1 %d %s\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: %zu\r\n",
-                                   code, ReasonPhrase(code).data(), text.size());
+  const int length = std::snprintf(
+      line, sizeof line, "HTTP/1.1 %d %s\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: %zu\r\n", code,
+      ReasonPhrase(code).data(), text.size());
   const std::string_view rest = PersistenceLine(persistence);
   if (!out->Reserve(static_cast<std::size_t>(length) + rest.size() + 2 + text.size())) return false;
   out->AppendReserved({line, static_cast<std::size_t>(length)});

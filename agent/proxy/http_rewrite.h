@@ -19,7 +19,7 @@ enum class Persistence {
   kPlain,      // goes on; nothing has to be said
   kKeepAlive,  // goes on, and a client of HTTP/1.0 has to be told
   kClose,
-  kUpgrade,    // 101
+  kUpgrade,  // 101
 };
 
 // Appends the head as the client gets it. `chunked`: the body follows in the chunked coding.

@@ -15,14 +15,17 @@
 namespace egress::proxy {
 
 struct Pod {
-  Pod(std::uint32_t slot_number, std::uint64_t netns_cookie, std::string pod_name,
-      std::shared_ptr<Account> pod_account, UpstreamSockets::Ask ask)
-      : slot(slot_number), cookie(netns_cookie), name(std::move(pod_name)), account(std::move(pod_account)),
+  Pod(std::uint32_t slot_number, std::uint64_t netns_cookie, std::string pod_name, std::shared_ptr<Account> pod_account,
+      UpstreamSockets::Ask ask)
+      : slot(slot_number),
+        cookie(netns_cookie),
+        name(std::move(pod_name)),
+        account(std::move(pod_account)),
         sockets(std::move(ask)) {}
 
   const std::uint32_t slot;
   const std::uint64_t cookie;  // of its network namespace
-  const std::string name;  // NAMESPACE/NAME
+  const std::string name;      // NAMESPACE/NAME
   const std::shared_ptr<Account> account;
   UpstreamSockets sockets;
   UsageTable usages;

@@ -34,8 +34,7 @@ SetDecision PolicySet::Http(const Address& address, std::uint16_t port, const po
       const policy::Limits* limits = LimitsIn(*shard, decision);
       if (!best.decision.allowed || limits == nullptr) best = {std::move(decision), limits};
       if (limits == nullptr) return best;
-    } else if (!best.decision.allowed &&
-               (first || Closeness(decision.reason) > Closeness(best.decision.reason))) {
+    } else if (!best.decision.allowed && (first || Closeness(decision.reason) > Closeness(best.decision.reason))) {
       best.decision = std::move(decision);
     }
     first = false;

@@ -31,7 +31,9 @@ void MakeNonBlocking(const Fd& fd) {
 }  // namespace
 
 Proxy::Proxy(const Settings& settings, Channel channel, OriginalLookup lookup)
-    : settings_(settings), channel_(std::move(channel)), lookup_(std::move(lookup)),
+    : settings_(settings),
+      channel_(std::move(channel)),
+      lookup_(std::move(lookup)),
       wake_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {}
 
 Proxy::~Proxy() { StopWorkers(); }

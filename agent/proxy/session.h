@@ -35,11 +35,11 @@ class Session {
   void Begin();
   void OnDownstream(std::uint32_t flags);
   void OnUpstream(std::uint32_t flags);
-  void Advance();                       // goes on where it is, as far as possible
-  void SocketsArrived();                // upstream sockets that it waited for
-  void ConnectionsReclaimed();          // idle connections that counted against its limit were looked for
-  bool ReleaseUpstream(const Usage* usage);           // gives up an idle one that counts; false: it has none
-  void DropStaleUpstream(Clock::time_point before);   // ... one that was used last before that time
+  void Advance();                                    // goes on where it is, as far as possible
+  void SocketsArrived();                             // upstream sockets that it waited for
+  void ConnectionsReclaimed();                       // idle connections that counted against its limit were looked for
+  bool ReleaseUpstream(const Usage* usage);          // gives up an idle one that counts; false: it has none
+  void DropStaleUpstream(Clock::time_point before);  // ... one that was used last before that time
   void OnDeadline();
   void Recheck(const PodState& state);  // the pod's rules have changed: what is live is judged again
   void Leave();                         // ends when what is under way has ended
@@ -143,14 +143,14 @@ class Session {
   std::uint32_t generation_;  // under which the connection was let through; requests are judged by it or a newer one
   std::size_t index_ = 0;
   std::uint64_t number_ = 0;
-  std::size_t parsed_ = 0;    // bytes of `down_in_` that are known to hold no whole head
+  std::size_t parsed_ = 0;  // bytes of `down_in_` that are known to hold no whole head
   Clock::time_point deadline_;
 
   Buffer down_in_;   // from the client, not yet understood
   Buffer down_out_;  // for the client
   Buffer up_in_;
   Buffer up_out_;
-  Buffer head_;      // of the request under way, as received: it is judged again when rules change, or sent again
+  Buffer head_;  // of the request under way, as received: it is judged again when rules change, or sent again
   UpstreamPtr up_;
   Exchange exchange_;
   std::unique_ptr<AuditObserver> observer_;

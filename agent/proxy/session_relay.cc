@@ -42,9 +42,9 @@ bool Session::StepRelay() {
     Cut();
     return false;
   }
-  if (!FlushDownstream()) {
-    if (dead()) return false;
-  }
+  if (!FlushDownstream() && dead()) return false;
+  if (up_out_.empty()) up_out_.Clear();
+  if (down_out_.empty()) down_out_.Clear();
   bool moved = false;
   if (up_out_.empty()) moved = RelayOneWay(&down_, &down_in_, &up_->socket, &relay_down_ended_, observer_.get());
   if (dead()) return false;

@@ -61,7 +61,9 @@ bool Session::ReadHead() {
   switch (down_.Read(&down_in_)) {
     case Io::kProgress: return true;
     case Io::kBlocked:
+      // A connection that waits holds no memory.
       if (down_in_.empty()) down_in_.Clear();
+      down_out_.Clear();
       return false;
     case Io::kEnd:
       // A head that is cut off is nobody's request.

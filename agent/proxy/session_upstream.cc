@@ -11,9 +11,7 @@
 
 namespace egress::proxy {
 
-SocketClass Session::SocketKind() const {
-  return {.tls = relay_ == RelayKind::kTls, .v6 = !original_.address.IsV4()};
-}
+SocketClass Session::SocketKind() const { return {.tls = relay_ == RelayKind::kTls, .v6 = !original_.address.IsV4()}; }
 
 // The request is in `up_out_`. It goes on the session's own upstream connection, else, if it may be sent twice, on an
 // idle one, else on a new one: a request that may not must not meet a connection that its client did not know of.
@@ -121,7 +119,8 @@ void Session::ConnectFailed(int error) {
   }
   const bool late = error == ETIMEDOUT;
   worker_.reports().Count(pod_.pod->slot, late ? 504 : 503, EGRESS_ALLOW, EGRESS_REASON_RULE);
-  Answer(late ? 504 : 503, late ? "the destination did not answer in time\n" : "the destination refused the connection\n");
+  Answer(late ? 504 : 503,
+         late ? "the destination did not answer in time\n" : "the destination refused the connection\n");
 }
 
 // `request` may be null once the head has been set aside.

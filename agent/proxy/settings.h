@@ -8,24 +8,24 @@ namespace egress::proxy {
 
 struct Timeouts {
   using Milliseconds = std::chrono::milliseconds;
-  Milliseconds head{30'000};            // a request's head, from its first byte to its last
-  Milliseconds idle{600'000};           // a client's connection between requests
-  Milliseconds stall{60'000};           // a peer that neither takes nor sends the body under way
-  Milliseconds response{300'000};       // an upstream that sends nothing more of its response
-  Milliseconds connect{5'000};          // to an upstream, where no UpstreamTrafficSetting says otherwise
-  Milliseconds linger{2'000};           // for a client to end a connection that the proxy has ended
-  Milliseconds upstream_idle{60'000};   // an upstream connection that no request uses
-  Milliseconds tick{100};               // between looks at the clock and at `states`
+  Milliseconds head{30'000};           // a request's head, from its first byte to its last
+  Milliseconds idle{600'000};          // a client's connection between requests
+  Milliseconds stall{60'000};          // a peer that neither takes nor sends the body under way
+  Milliseconds response{300'000};      // an upstream that sends nothing more of its response
+  Milliseconds connect{5'000};         // to an upstream, where no UpstreamTrafficSetting says otherwise
+  Milliseconds linger{2'000};          // for a client to end a connection that the proxy has ended
+  Milliseconds upstream_idle{60'000};  // an upstream connection that no request uses
+  Milliseconds tick{100};              // between looks at the clock and at `states`
 };
 
 struct Bounds {
-  std::uint32_t connections_per_pod = 4096;        // downstream, in all workers
-  std::uint32_t connections = 32'768;              // downstream, of all pods
-  std::uint32_t idle_upstreams = 32;               // kept for each worker, pod, address and port
-  std::uint32_t discarded_body = 64U << 10;        // of a refused request, so that its connection goes on
-  std::uint32_t large_blocks = 64;                 // of a pod in one worker: 64 x 72 KiB
-  std::uint32_t refusal_events = 100;              // a second
-  std::uint32_t allowed_events = 100;              // a second
+  std::uint32_t connections_per_pod = 4096;  // downstream, in all workers
+  std::uint32_t connections = 32'768;        // downstream, of all pods
+  std::uint32_t idle_upstreams = 32;         // kept for each worker, pod, address and port
+  std::uint32_t discarded_body = 64U << 10;  // of a refused request, so that its connection goes on
+  std::uint32_t large_blocks = 64;           // of a pod in one worker: 64 x 72 KiB
+  std::uint32_t refusal_events = 100;        // a second
+  std::uint32_t allowed_events = 100;        // a second
 };
 
 struct Settings {

@@ -22,9 +22,7 @@ constexpr int kKeepAliveIdle = 120;
 constexpr int kKeepAliveInterval = 15;
 constexpr int kKeepAliveCount = 4;
 
-void SetOption(int fd, int level, int option, int value) {
-  ::setsockopt(fd, level, option, &value, sizeof value);
-}
+void SetOption(int fd, int level, int option, int value) { ::setsockopt(fd, level, option, &value, sizeof value); }
 
 }  // namespace
 
@@ -40,7 +38,8 @@ void Socket::OnEvents(std::uint32_t events) {
 Io Socket::Read(Buffer* buffer) {
   if (ended_) return Io::kEnd;
   if (!readable_) return Io::kBlocked;
-  // A full buffer grows; one that has some room left is used first.
+  // What comes faster than it fits is read in larger pieces. A buffer with something in it grows only when it is full.
+  if (hungry_) buffer->Enlarge();
   if (buffer->room() == 0 && !buffer->Reserve(buffer->empty() ? kFirstRead : 1)) return Io::kFull;
   const std::size_t room = buffer->room();
   ssize_t got = 0;
@@ -60,6 +59,7 @@ Io Socket::Read(Buffer* buffer) {
     return Io::kEnd;
   }
   buffer->Added(static_cast<std::size_t>(got));
+  hungry_ = static_cast<std::size_t>(got) == room;
   // A short read has emptied the queue; more will come with an event. Only an end that was announced is still there.
   if (static_cast<std::size_t>(got) < room && !half_closed_ && !failed_) readable_ = false;
   return Io::kProgress;

@@ -44,14 +44,14 @@ class Socket {
   int Connect(const Address& address, std::uint16_t port);
   // Nothing has come, not even an end: the connection can bear another request.
   bool Quiet();
-  int TakeError();      // SO_ERROR
+  int TakeError();       // SO_ERROR
   Address Peer() const;  // all zero where there is none any more
   void NoDelay();
   void KeepAlive();
-  void EndWriting();    // FIN behind what was sent
+  void EndWriting();             // FIN behind what was sent
   bool AllAcknowledged() const;  // nothing that was sent is still on its way
-  void Close();         // FIN
-  void Reset();         // RST: SO_LINGER 0, then close
+  void Close();                  // FIN
+  void Reset();                  // RST: SO_LINGER 0, then close
 
  private:
   Fd fd_;
@@ -60,6 +60,7 @@ class Socket {
   bool half_closed_ = false;
   bool ended_ = false;
   bool failed_ = false;
+  bool hungry_ = false;  // the last read took all the room there was
 };
 
 }  // namespace egress::proxy

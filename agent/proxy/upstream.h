@@ -38,11 +38,11 @@ struct Upstream {
   Socket socket;
   PodSlot* pod;
   Target target;
-  Session* owner = nullptr;      // null: idle
+  Session* owner = nullptr;  // null: idle
   bool connected = false;
-  bool personal = false;         // it bears a login of its client (NTLM, Negotiate): not for another client
-  std::uint32_t requests = 0;    // sent on it
-  Share connection;              // against the limit of the policy that it was opened for
+  bool personal = false;       // it bears a login of its client (NTLM, Negotiate): not for another client
+  std::uint32_t requests = 0;  // sent on it
+  Share connection;            // against the limit of the policy that it was opened for
   Clock::time_point idle_since;
 };
 
@@ -56,7 +56,7 @@ class IdleUpstreams {
   UpstreamPtr Take(const Target& target);  // the one used last, or null
   // The one given back where there is no room for it.
   UpstreamPtr Put(UpstreamPtr upstream, Clock::time_point now);
-  UpstreamPtr Remove(Upstream* upstream);  // null if it is not here
+  UpstreamPtr Remove(Upstream* upstream);          // null if it is not here
   UpstreamPtr RemoveCounting(const Usage* usage);  // one that counts against it; null: there is none
   std::vector<UpstreamPtr> TakeOlderThan(Clock::time_point since);
   std::vector<UpstreamPtr> TakeAll() { return TakeOlderThan(Clock::time_point::max()); }

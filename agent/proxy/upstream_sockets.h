@@ -23,8 +23,8 @@ struct SocketClass {
 // Unconnected sockets of one pod. Thread-safe.
 class UpstreamSockets {
  public:
-  static constexpr std::uint32_t kBatch = 16;  // asked for at a time
-  static constexpr std::size_t kLow = 6;       // asked for again when no more are left
+  static constexpr std::uint32_t kBatch = 16;          // asked for at a time
+  static constexpr std::size_t kLow = 6;               // asked for again when no more are left
   static constexpr std::chrono::seconds kPatience{1};  // for an answer; then it is asked for once more
 
   // `ask` is called, from any thread, where more sockets are needed.

@@ -9,7 +9,9 @@
 namespace egress::proxy {
 
 Worker::Worker(Environment* environment)
-    : environment_(*environment), reports_(&environment->refusals, &environment->others), now_(Clock::now()),
+    : environment_(*environment),
+      reports_(&environment->refusals, &environment->others),
+      now_(Clock::now()),
       next_tick_(Clock::time_point::max()) {}
 
 Result<std::unique_ptr<Worker>> Worker::Create(Environment* environment) {

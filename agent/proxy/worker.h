@@ -62,8 +62,11 @@ struct Environment {
   std::function<void()> on_quiet;  // a worker that leaves has no session any more; called from its thread
 
   Environment(const Settings& all, StateTable table, OriginalLookup original)
-      : settings(all), states(std::move(table)), lookup(std::move(original)),
-        refusals(all.bounds.refusal_events), others(all.bounds.allowed_events) {}
+      : settings(all),
+        states(std::move(table)),
+        lookup(std::move(original)),
+        refusals(all.bounds.refusal_events),
+        others(all.bounds.allowed_events) {}
 };
 
 class Worker {
@@ -71,7 +74,7 @@ class Worker {
   static Result<std::unique_ptr<Worker>> Create(Environment* environment);
   ~Worker();
 
-  void Run();   // until Stop()
+  void Run();  // until Stop()
   void Stop();
   void Post(std::function<void()> task);
   std::size_t session_count() const { return session_count_.load(std::memory_order_relaxed); }
@@ -93,7 +96,7 @@ class Worker {
   void Again(Session* session);  // goes on after other sessions had their turn
   void Ended(Session* session);  // destroyed once no event can name it any more
   void Bury(UpstreamPtr upstream);
-  void Park(UpstreamPtr upstream);  // keeps it for the next request, or closes it
+  void Park(UpstreamPtr upstream);                                  // keeps it for the next request, or closes it
   Fd TakeSocket(Session* session, PodSlot* pod, SocketClass kind);  // invalid: SocketsArrived() will be called
   void StopWaiting(Session* session, PodSlot* pod);
   // Has one idle connection that counts against `usage` closed, in whichever worker it is, and then calls

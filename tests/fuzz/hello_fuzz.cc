@@ -1,5 +1,6 @@
-// Fuzzes the parser of ClientHellos (bpf/hello.h). Input: two bytes that seed how the rest, a stream, is cut into frames.
-// Whole or in pieces the outcome is the same, the reference agrees with it, and no byte costs more than one turn.
+// Fuzzes the parser of ClientHellos (bpf/hello.h). Input: two bytes that seed how the rest, a stream, is cut into
+// frames. Whole or in pieces the outcome is the same, the reference agrees with it, and no byte costs more than one
+// turn.
 
 #include <cstdint>
 #include <cstdlib>

@@ -40,9 +40,16 @@ HelloParser ParseWhole(const Bytes& stream) {
 HelloParser ParseAnyhow(const Bytes& stream) {
   const HelloParser whole = ParseWhole(stream);
   std::mt19937 random(static_cast<unsigned>(stream.size()));
-  const std::function<std::size_t()> ways[] = {
-      [] { return 1; }, [] { return 2; }, [] { return 3; }, [] { return 5; }, [] { return 7; }, [] { return 100; },
-      [] { return 536; }, [] { return 1460; }, [&] { return 1 + random() % 20; }, [&] { return 1 + random() % 600; }};
+  const std::function<std::size_t()> ways[] = {[] { return 1; },
+                                               [] { return 2; },
+                                               [] { return 3; },
+                                               [] { return 5; },
+                                               [] { return 7; },
+                                               [] { return 100; },
+                                               [] { return 536; },
+                                               [] { return 1460; },
+                                               [&] { return 1 + random() % 20; },
+                                               [&] { return 1 + random() % 600; }};
   for (const auto& way : ways) {
     const HelloParser cut = Parse(stream, way);
     EXPECT_EQ(EndOf(cut), EndOf(whole));
@@ -114,8 +121,8 @@ TEST(Hello, ReadsTheNameWhereverItStands) {
 }
 
 TEST(Hello, TakesNamesOfPlainCharactersInLowerCase) {
-  const std::string longest = std::string(63, 'a') + "." + std::string(63, 'b') + "." + std::string(63, 'c') + "." +
-                              std::string(63, 'd');
+  const std::string longest =
+      std::string(63, 'a') + "." + std::string(63, 'b') + "." + std::string(63, 'c') + "." + std::string(63, 'd');
   ASSERT_EQ(longest.size(), 255u);
   ExpectAll({{"upper case", WithName("WWW.Example.COM"), End::kName, kName},
              {"a trailing dot", WithName("www.example.com."), End::kName, kName},
@@ -168,13 +175,14 @@ TEST(Hello, RefusesAServerNameExtensionThatIsNotOneHostName) {
              {"a name that is too long", WithNames(name_longer)},
              {"a name that is too short", WithNames(name_shorter)},
              {"the extension twice", With([](ClientHello* hello) { hello->extensions.push_back(ServerName(kName)); })},
-             {"and another name the second time",
-              With([](ClientHello* hello) { hello->extensions.insert(hello->extensions.begin(), ServerName("b.test")); })}});
+             {"and another name the second time", With([](ClientHello* hello) {
+                hello->extensions.insert(hello->extensions.begin(), ServerName("b.test"));
+              })}});
 }
 
 TEST(Hello, EndsWithoutANameWhereThereIsNone) {
-  ExpectAll({{"no server_name", With([](ClientHello* hello) { hello->extensions.erase(hello->extensions.begin() + 1); }),
-              End::kNoName},
+  ExpectAll({{"no server_name",
+              With([](ClientHello* hello) { hello->extensions.erase(hello->extensions.begin() + 1); }), End::kNoName},
              {"no extension", With([](ClientHello* hello) { hello->extensions.clear(); }), End::kNoName},
              {"not even the field", With([](ClientHello* hello) {
                 hello->extensions.clear();
@@ -201,7 +209,8 @@ TEST(Hello, RefusesTablesThatDoNotAddUp) {
       shape("extensions longer than said", [](Hello* hello) { hello->extensions_length = 400; }),
       shape("an extension beyond the list", [](Hello* hello) { hello->extensions.back().length = 60000; }),
       shape("one byte behind the extensions", [](Hello* hello) { hello->trailer = {0}; }),
-      shape("one byte of another extension", [](Hello* hello) { hello->extensions_length = 426, hello->trailer = {0}; }),
+      shape("one byte of another extension",
+            [](Hello* hello) { hello->extensions_length = 426, hello->trailer = {0}; }),
       shape("an empty message", [](Hello* hello) { hello->length = 0; }),
       shape("a message of 40 bytes", [](Hello* hello) { hello->length = 40; }),
       shape("a message that ends in its extensions", [](Hello* hello) { hello->length = 200; }),
@@ -311,7 +320,8 @@ TEST(Hello, AgreesWithTheReferenceOnHellosWithDamage) {
     if (random() % 3 == 0) hello.extensions_length = static_cast<std::uint16_t>(random() % 520);
     Bytes stream = Records(hello.Message(), 1 + random() % 300);
     for (unsigned edits = random() % 3; edits > 0; --edits) {
-      const std::size_t at = random() % 2 == 0 ? random() % stream.size() : random() % std::min<std::size_t>(90, stream.size());
+      const std::size_t at =
+          random() % 2 == 0 ? random() % stream.size() : random() % std::min<std::size_t>(90, stream.size());
       switch (random() % 3) {
         case 0: stream[at] = static_cast<std::uint8_t>(random()); break;
         case 1: stream[at] ^= static_cast<std::uint8_t>(1u << random() % 8); break;

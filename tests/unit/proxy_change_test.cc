@@ -146,8 +146,9 @@ TEST_F(Changes, ARouteThatAppearsAppliesToTheNextRequest) {
   client.Send(kGet);
   EXPECT_TRUE(client.ReadResponse().starts_with("HTTP/1.1 404 "));
   EXPECT_TRUE(world.AwaitEvent("deny", "http-route"));
-  world.SetPolicy("origin", 3, {{"routes", {{{"name", "get"}, {"path", "/get"}, {"methods", {"GET"}},
-                                            {"headers", nlohmann::json::array()}}}}});
+  world.SetPolicy(
+      "origin", 3,
+      {{"routes", {{{"name", "get"}, {"path", "/get"}, {"methods", {"GET"}}, {"headers", nlohmann::json::array()}}}}});
   world.Flip(3);
   Begin(kGet);
 }
@@ -196,8 +197,8 @@ TEST_F(Changes, APodThatGoesTakesItsSocketsAlong) {
 
 TEST_F(Changes, NewListenersOfAPodLeaveItsConnectionsAlone) {
   Begin(kGet);
-  world.Send({{"type", "pod"}, {"slot", World::kSlot}, {"cookie", 1}, {"name", "curl/curl"},
-              {"serviceAccount", "curl/curl"}});
+  world.Send(
+      {{"type", "pod"}, {"slot", World::kSlot}, {"cookie", 1}, {"name", "curl/curl"}, {"serviceAccount", "curl/curl"}});
   int tries = 0;
   while (world.Connect().valid() && ++tries < 1000) std::this_thread::yield();
   EXPECT_LT(tries, 1000) << "the old listener is closed";
@@ -209,7 +210,10 @@ TEST_F(Changes, NewListenersOfAPodLeaveItsConnectionsAlone) {
 
 TEST_F(Changes, AnotherPodInTheSlotCutsThoseOfTheFirst) {
   BeginTunnel();
-  world.Send({{"type", "pod"}, {"slot", World::kSlot}, {"cookie", 2}, {"name", "curl/other"},
+  world.Send({{"type", "pod"},
+              {"slot", World::kSlot},
+              {"cookie", 2},
+              {"name", "curl/other"},
               {"serviceAccount", "curl/curl"}});
   EXPECT_EQ(client.ReadEnding(), Peer::Ending::kReset);
 }

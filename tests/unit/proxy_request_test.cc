@@ -44,7 +44,10 @@ std::vector<Case> FramingCases() {
       {"ChunkedTwice", Post("Transfer-Encoding: chunked, chunked\r\n"), Post("Transfer-Encoding: chunked\r\n")},
       {"TwoCodings", Post("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n"),
        Post("Transfer-Encoding: chunked\r\n")},
-      {"CodingWithVerticalTab", Post("Transfer-Encoding: \x0b" "chunked\r\n"), Post("Transfer-Encoding:\tchunked\r\n")},
+      {"CodingWithVerticalTab",
+       Post("Transfer-Encoding: \x0b"
+            "chunked\r\n"),
+       Post("Transfer-Encoding:\tchunked\r\n")},
       {"CodingInHttp10", "POST / HTTP/1.0\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\n\r\n",
        "POST / HTTP/1.0\r\nHost: a.test\r\nContent-Length: 1\r\n\r\n"},
       {"ConnectWithBody", "CONNECT a.test:80 HTTP/1.1\r\nHost: a.test:80\r\nContent-Length: 1\r\n\r\n",

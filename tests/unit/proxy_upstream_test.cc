@@ -178,8 +178,7 @@ TEST_F(Upstreams, ASlowHeadIsCutOffAndAnIdleConnectionEnds) {
 TEST_F(Upstreams, AWebSocketBecomesATunnel) {
   const std::string upgrade =
       "GET /ws HTTP/1.1\r\nHost: origin.test\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n";
-  const std::string switching =
-      "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n";
+  const std::string switching = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n";
   Peer client = world.Connect();
   client.Send(upgrade + "early");
   Peer origin = world.Accept();
@@ -206,8 +205,10 @@ TEST_F(Upstreams, ConnectOnlyWhereARuleNamesIt) {
   const std::string answer = denied.ReadResponse();
   EXPECT_TRUE(answer.starts_with("HTTP/1.1 400 ") || answer.starts_with("HTTP/1.1 404 ")) << answer;
   EXPECT_TRUE(world.NoConnection(50));
-  world.SetPolicy("origin", 2, {{"routes", {{{"name", "c"}, {"path", nullptr}, {"methods", {"CONNECT"}},
-                                            {"headers", nlohmann::json::array()}}}}});
+  world.SetPolicy(
+      "origin", 2,
+      {{"routes",
+        {{{"name", "c"}, {"path", nullptr}, {"methods", {"CONNECT"}}, {"headers", nlohmann::json::array()}}}}});
   world.Flip(2);
   Peer client = world.Connect();
   client.Send(request);

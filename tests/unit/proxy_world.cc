@@ -190,8 +190,11 @@ void World::OnMessage(Message message) {
       sockets.emplace_back(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
     }
     sockets_given += static_cast<int>(sockets.size());
-    Send({{"type", "sockets"}, {"slot", message.body["slot"]}, {"kind", message.body["kind"]},
-          {"family", message.body["family"]}}, std::move(sockets));
+    Send({{"type", "sockets"},
+          {"slot", message.body["slot"]},
+          {"kind", message.body["kind"]},
+          {"family", message.body["family"]}},
+         std::move(sockets));
   }
   const std::lock_guard lock(mutex_);
   if (type == "requests") {
@@ -250,7 +253,8 @@ void World::Flip(std::uint32_t generation, int flags) {
   state.audit = (flags & kAudit) != 0;
   std::uint64_t word = 0;
   std::memcpy(&word, &state, sizeof word);
-  __atomic_store_n(reinterpret_cast<std::uint64_t*>(state_memory_ + kSlot * StateTable::kStride), word, __ATOMIC_RELEASE);
+  __atomic_store_n(reinterpret_cast<std::uint64_t*>(state_memory_ + kSlot * StateTable::kStride), word,
+                   __ATOMIC_RELEASE);
 }
 
 void World::RemovePod(bool reset) { Send({{"type", "pod-gone"}, {"slot", kSlot}, {"reset", reset}}); }
