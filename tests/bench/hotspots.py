@@ -5,12 +5,16 @@ import shutil
 import subprocess
 
 COUNT = 6
+ENOUGH = 500  # samples; of fewer nothing can be said
 
 
 def top(data):
-    """The symbols with the largest shares of their own, as text; empty where perf says nothing."""
+    """The symbols with the largest shares of their own, as text; empty where perf says too little."""
     report = subprocess.run(["perf", "report", "-i", data, "--no-children", "--stdio", "-g", "none", "--sort", "symbol"],
                             capture_output=True, text=True, check=False).stdout
+    samples = re.search(r"^# Samples: (\d+)([KM]?)", report, re.M)
+    if not samples or (not samples.group(2) and int(samples.group(1)) < ENOUGH):
+        return ""
     found = re.findall(r"^\s*([\d.]+)%\s+\[.\] (\S+)", report, re.M)
     return ", ".join(f"{symbol} {share} %" for share, symbol in found[:COUNT])
 
