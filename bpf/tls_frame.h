@@ -84,7 +84,7 @@ static __always_inline int pass_tls(struct __sk_buff *skb, struct boundary *b, s
 	}
 	if (!length)
 		return PASS;
-	if (!hello->started || (__s32)(begins - hello->next_sequence) > 0)
+	if (!hello->started || (hello->step != HELLO_DONE && (__s32)(begins - hello->next_sequence) > 0))
 		return DROP; /* runs ahead of what has been read; TCP sends it again */
 	at = begins - hello->begin_sequence;
 	if ((__s32)at < 0)
