@@ -84,9 +84,14 @@ void Cases::AddProtocols() {
   Packet lite = Datagram();
   lite.protocol = IPPROTO_UDPLITE;
   Add("UDP-Lite", lite, EGRESS_OTHER, EGRESS_REASON_PROTOCOL);
-  for (const auto& [name, protocol] : std::initializer_list<std::pair<const char*, int>>{
-           {"SCTP", IPPROTO_SCTP}, {"GRE", IPPROTO_GRE}, {"IPv4 inside", IPPROTO_IPIP}, {"IPv6 inside", IPPROTO_IPV6},
-           {"ESP", IPPROTO_ESP}, {"no next header", 59}, {"an unassigned protocol", 200}}) {
+  for (const auto& [name, protocol] :
+       std::initializer_list<std::pair<const char*, int>>{{"SCTP", IPPROTO_SCTP},
+                                                          {"GRE", IPPROTO_GRE},
+                                                          {"IPv4 inside", IPPROTO_IPIP},
+                                                          {"IPv6 inside", IPPROTO_IPV6},
+                                                          {"ESP", IPPROTO_ESP},
+                                                          {"no next header", 59},
+                                                          {"an unassigned protocol", 200}}) {
     Packet packet = Out(static_cast<std::uint8_t>(protocol));
     packet.payload = Bytes(40, 0x45);
     Add(name, packet, EGRESS_OTHER, EGRESS_REASON_PROTOCOL);
@@ -130,8 +135,7 @@ void Cases::AddSources() {
 
 void Cases::AddDestinations() {
   const auto add = [&](const std::string& name, const Address& destination, egress_reason reason) {
-    AddSpoiled("to " + name, EGRESS_UDP, reason, Dns(),
-               [&](Packet* packet) { packet->destination = destination; });
+    AddSpoiled("to " + name, EGRESS_UDP, reason, Dns(), [&](Packet* packet) { packet->destination = destination; });
   };
   add("itself", GuardedPod::Own(place_.outside), EGRESS_REASON_POLICY);
   add("loopback", *ParseAddress(ip4_ ? "127.0.0.1" : "::1"), EGRESS_REASON_POLICY);
@@ -182,7 +186,8 @@ void Cases::AddHeaders4() {
   AddSpoiled("a header of 16 bytes", EGRESS_UDP, malformed, Dns(), [](Packet* packet) { packet->header_words = 4; });
   AddSpoiled("a header of 60 bytes in 28", EGRESS_UDP, malformed, Dns(),
              [](Packet* packet) { packet->header_words = 15; });
-  AddSpoiled("a length less than the header", EGRESS_UDP, malformed, Dns(), [](Packet* packet) { packet->length = 19; });
+  AddSpoiled("a length less than the header", EGRESS_UDP, malformed, Dns(),
+             [](Packet* packet) { packet->length = 19; });
   AddSpoiled("a length of nothing", EGRESS_UDP, malformed, Dns(), [](Packet* packet) { packet->length = 0; });
 }
 

@@ -6,41 +6,10 @@
 
 #include "agent/datapath/readers.h"
 #include "tests/bpf/boundary_cases.h"
+#include "tests/bpf/boundary_fixture.h"
 
 namespace egress::test {
 namespace {
-
-class Boundary : public testing::Test {
- protected:
-  static void SetUpTestSuite() {
-    auto made = GuardedPod::Make();
-    ASSERT_TRUE(made) << made.error().message;
-    pod_ = made->release();
-  }
-  static void TearDownTestSuite() {
-    delete pod_;
-    pod_ = nullptr;
-  }
-  void SetUp() override {
-    ASSERT_NE(pod_, nullptr);
-    pod_->SetMode({});
-    ASSERT_TRUE(pod_->SetNetwork(PlainNetwork()));
-    // Each test may have all the events of a second.
-    ASSERT_TRUE((pod_->kernel().Map<std::uint32_t, event_budget>("budgets").Set(pod_->slot(), {})));
-    pod_->TakeTold();
-  }
-
-  static void ExpectPasses(const Packet& packet, const char* what) {
-    const Bytes frame = Frame(packet);
-    const Outcome outcome = pod_->Leave(frame);
-    EXPECT_TRUE(outcome.passed()) << what << ": action " << outcome.action;
-    EXPECT_EQ(outcome.frame, frame) << what << ": rewritten";
-    EXPECT_EQ(pod_->TakeTold(), Told{}) << what << ": told as if it were refused";
-  }
-
-  static GuardedPod* pod_;
-};
-GuardedPod* Boundary::pod_ = nullptr;
 
 std::vector<DeniedFrame> AllDeniedFrames() {
   std::vector<DeniedFrame> all;

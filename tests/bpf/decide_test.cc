@@ -100,8 +100,8 @@ TEST(Decide, EqualsTheKernelsCodeOnRandomPoliciesAndFlows) {
   const std::uint64_t seed = FromEnvironment("EGRESS_TEST_SEED", 20240607);
   const std::uint64_t rounds = FromEnvironment("EGRESS_TEST_ROUNDS", 120);
   const auto begin = std::chrono::steady_clock::now();
-  auto fleet = PodFleet::Open("/sys/fs/bpf/egress-test-" + std::to_string(::getpid()) + "-decide",
-                              {"curl", "shop", "web"});
+  auto fleet =
+      PodFleet::Open("/sys/fs/bpf/egress-test-" + std::to_string(::getpid()) + "-decide", {"curl", "shop", "web"});
   ASSERT_TRUE(fleet) << fleet.error().message;
   Differential test(seed, fleet->get());
   for (std::uint64_t round = 0; round < rounds; ++round) {

@@ -24,7 +24,8 @@ bool IsPodItself(const FleetPod& pod, const Address& address) {
   static const Address kAny4 = *ParseAddress("0.0.0.0");
   static const Address kAny6 = *ParseAddress("::");
   static const Address kLoopback6 = *ParseAddress("::1");
-  return address == kAny4 || address == kAny6 || address == kLoopback6 || (address.IsV4() && address.bytes[12] == 127) ||
+  return address == kAny4 || address == kAny6 || address == kLoopback6 ||
+         (address.IsV4() && address.bytes[12] == 127) ||
          std::find(pod.own.begin(), pod.own.end(), address) != pod.own.end();
 }
 

@@ -11,8 +11,7 @@ namespace egress::test {
 judge_probe ProbeOf(const FleetPod& pod, const Question& question);
 
 // What differs between the kernel's answer and what is expected, in words; empty: nothing.
-std::string Difference(const PodFleet& fleet, const FleetPod& pod, const Question& question,
-                       const judge_probe& answer);
+std::string Difference(const PodFleet& fleet, const FleetPod& pod, const Question& question, const judge_probe& answer);
 
 // Does the whole flow pass, the name of a ClientHello included?
 bool Passes(const judge_probe& answer);

@@ -17,11 +17,10 @@ constexpr int kHost = 7;  // 192.0.2.7 and 2001:db8::7
 }  // namespace
 
 const std::array<Place, 2>& Places() {
-  static const std::array<Place, 2> places{
-      Place{"IPv4", *ParseAddress("10.1.2.3"), *ParseAddress("198.51.100.9"), *ParseAddress("203.0.113.9"),
-            *ParseAddress("203.0.113.53")},
-      Place{"IPv6", *ParseAddress("fd00::3"), *ParseAddress("2001:db8:e::9"), *ParseAddress("2001:db8:f::9"),
-            *ParseAddress("2001:db8:f::53")}};
+  static const std::array<Place, 2> places{Place{"IPv4", *ParseAddress("10.1.2.3"), *ParseAddress("198.51.100.9"),
+                                                 *ParseAddress("203.0.113.9"), *ParseAddress("203.0.113.53")},
+                                           Place{"IPv6", *ParseAddress("fd00::3"), *ParseAddress("2001:db8:e::9"),
+                                                 *ParseAddress("2001:db8:f::9"), *ParseAddress("2001:db8:f::53")}};
   return places;
 }
 

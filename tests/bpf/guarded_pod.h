@@ -25,9 +25,9 @@ inline constexpr const char* kServiceAccount = "sa";
 struct Outcome {
   int action = 0;
   Bytes frame;
-  bool passed() const { return action == -1; }    // TC_ACT_UNSPEC: on to the next program
-  bool dropped() const { return action == 2; }    // TC_ACT_SHOT
-  bool answered() const { return action == 7; }   // TC_ACT_REDIRECT: sent back into the pod
+  bool passed() const { return action == -1; }   // TC_ACT_UNSPEC: on to the next program
+  bool dropped() const { return action == 2; }   // TC_ACT_SHOT
+  bool answered() const { return action == 7; }  // TC_ACT_REDIRECT: sent back into the pod
 };
 
 // Protocol, verdict, reason, as in struct stat_key.

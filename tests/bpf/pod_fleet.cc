@@ -20,8 +20,12 @@ Result<std::unique_ptr<PodFleet>> PodFleet::Open(std::string bpffs, const std::v
   std::uint64_t cookie = 1000;
   const auto add = [&](const std::string& ns, bool unguarded) {
     const std::string number = std::to_string(1 + cookie % 100);
-    fleet->pods_.push_back({++cookie, 0, ns, unguarded,
-                            {*ParseAddress("192.0.2." + number), *ParseAddress("2001:db8::" + number)}, nullptr});
+    fleet->pods_.push_back({++cookie,
+                            0,
+                            ns,
+                            unguarded,
+                            {*ParseAddress("192.0.2." + number), *ParseAddress("2001:db8::" + number)},
+                            nullptr});
   };
   for (const std::string& ns : namespaces) {
     fleet->policies_[ns] = {};

@@ -148,7 +148,8 @@ std::optional<std::string> NameOf(const Bytes& stream) {
   const std::size_t compression = body.Number(1);
   body.Take(compression);
   const std::size_t announced = body.Number(2);
-  if (!body.ok || session > 32 || ciphers < 2 || ciphers % 2 != 0 || compression < 1 || announced != body.left) return {};
+  if (!body.ok || session > 32 || ciphers < 2 || ciphers % 2 != 0 || compression < 1 || announced != body.left)
+    return {};
   std::optional<std::string> name;
   while (body.left > 0) {
     const std::size_t type = body.Number(2);

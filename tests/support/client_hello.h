@@ -45,8 +45,8 @@ ClientHello TypicalHello(std::string_view name, std::size_t message_bytes = 508)
 // The message in TLS records (RFC 8446, 5.1) of at most `record_bytes`.
 Bytes Records(const Bytes& message, std::size_t record_bytes = 16384, std::uint8_t type = 22);
 
-// What SEMANTICS 4 makes of a stream that begins with a whole ClientHello: the name that it says, in lower case; nullopt
-// where it is refused or not complete. Plain and not incremental: what the kernel's parser is measured by.
+// What SEMANTICS 4 makes of a stream that begins with a whole ClientHello: the name that it says, in lower case;
+// nullopt where it is refused or not complete. Plain and not incremental: what the kernel's parser is measured by.
 std::optional<std::string> NameOf(const Bytes& stream);
 
 }  // namespace egress::test
