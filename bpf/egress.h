@@ -233,7 +233,6 @@ struct network {
 
 /* `config`: array of one. */
 struct egress_config {
-	EGRESS_TEST_MEMBER
 	__u64 hash_key[2];     /* random, chosen when the map is made */
 	__u32 next_id;         /* ids of rulesets, classes, groups and policies are below it */
 	__u32 generation;      /* of the last change */
@@ -242,6 +241,7 @@ struct egress_config {
 	__u8 port_exclusions;  /* `ports` has, or had, entries: worth a look */
 	__u8 connect_timeouts; /* a policy has, or had, a connectTimeout */
 	__u8 pad[4];
+	EGRESS_TEST_MEMBER
 };
 
 /* `routes`: hash. The policies as the proxy and egressctl read them: JSON in chunks, one document per Egress.

@@ -7,10 +7,12 @@
 #include <sys/stat.h>
 #include <sys/vfs.h>
 
+#include <algorithm>
 #include <cstdarg>
 #include <cstdio>
 #include <filesystem>
 
+#include "agent/datapath/map_migration.h"
 #include "egress.skel.h"
 
 namespace egress::datapath {
@@ -45,6 +47,20 @@ Result<bool> SameLayout(int pinned, const bpf_map* wanted) {
          (info.map_flags & ~BPF_F_RDONLY_PROG) == (bpf_map__map_flags(wanted) & ~BPF_F_RDONLY_PROG);
 }
 
+// What policy is compiled into. The programs read them together, and those of the agent before this one go on with
+// theirs until the last is replaced: so either all are shared with them or none.
+constexpr std::string_view kPolicyMaps[] = {"pods",     "states",   "interfaces", "rules", "classes", "hosts",
+                                            "policies", "networks", "ports",      "config", "routes"};
+// What cannot be compiled again: which slot is whose, which policy has which number, what is counted, and the generation
+// that the sockets' verdicts name.
+constexpr std::string_view kKeptMaps[] = {"pods", "policies", "config", "connections", "usage", "awaiting",
+                                          "hello_bytes"};
+
+template <std::size_t N>
+bool IsAmong(const std::string_view (&names)[N], std::string_view name) {
+  return std::find(std::begin(names), std::end(names), name) != std::end(names);
+}
+
 bool IsOwnMap(const bpf_map* map) { return std::strchr(bpf_map__name(map), '.') == nullptr; }  // not .rodata
 
 }  // namespace
@@ -71,6 +87,7 @@ Result<std::unique_ptr<KernelObject>> KernelObject::Load(const std::string& bpff
   }
   std::unique_ptr<KernelObject> object(new KernelObject(bpffs));
   if (auto done = object->OpenAndLoad(); !done) return std::move(done).error();
+  if (auto done = object->MigrateKept(); !done) return std::move(done).error();
   if (auto done = object->MapShared(); !done) return std::move(done).error();
   object->InitializeConfig();
   return object;
@@ -92,26 +109,56 @@ Result<void> KernelObject::OpenAndLoad() {
 }
 
 Result<void> KernelObject::ReusePins() {
+  std::map<std::string, Fd> pins;
+  if (auto done = ComparePins(pins); !done) return done;
+  const auto is_new = [this](const std::string& name) { return std::ranges::count(replaced_, name) > 0; };
+  policy_replaced_ = std::ranges::any_of(replaced_, [](const auto& name) { return IsAmong(kPolicyMaps, name); });
+  bpf_map* map = nullptr;
+  bpf_object__for_each_map(map, skeleton_->obj) {
+    if (!IsOwnMap(map)) continue;
+    const std::string name = bpf_map__name(map);
+    const auto pin = pins.find(name);
+    // The template is what the maps in `inbound` look like.
+    const bool shared = pin != pins.end() && !is_new(name) && !(policy_replaced_ && IsAmong(kPolicyMaps, name)) &&
+                        !(name == "inbound" && is_new("inbound_template"));
+    if (!shared) {
+      unpinned_.push_back(name);
+      if (pin != pins.end() && IsAmong(kKeptMaps, name)) previous_[name] = std::move(pin->second);
+    } else if (bpf_map__reuse_fd(map, pin->second.get()) != 0) {
+      return ErrnoError("take over the pinned map " + bpffs_ + "/" + name);
+    }
+  }
+  // Those of another layout last: while one of them is not published yet, the next agent sees that all are to be made.
+  std::ranges::stable_partition(unpinned_, [&](const auto& name) { return !is_new(name); });
+  return {};
+}
+
+// Opens the pins there are, and notes in replaced_ which have another layout.
+Result<void> KernelObject::ComparePins(std::map<std::string, Fd>& pins) {
   bpf_map* map = nullptr;
   bpf_object__for_each_map(map, skeleton_->obj) {
     if (!IsOwnMap(map)) continue;
     const std::string name = bpf_map__name(map);
     const std::string path = bpffs_ + "/" + name;
-    const Fd pinned(::bpf_obj_get(path.c_str()));
+    Fd pinned(::bpf_obj_get(path.c_str()));
     if (!pinned) {
       if (errno != ENOENT) return ErrnoError("open the pinned map " + path);
-      unpinned_.push_back(name);
       continue;
     }
     const auto same = SameLayout(pinned.get(), map);
     if (!same) return same.error();
-    if (!*same) {
-      replaced_.push_back(name);
-      unpinned_.push_back(name);
-    } else if (bpf_map__reuse_fd(map, pinned.get()) != 0) {
-      return ErrnoError("take over the pinned map " + path);
-    }
+    if (!*same) replaced_.push_back(name);
+    pins[name] = std::move(pinned);
   }
+  return {};
+}
+
+Result<void> KernelObject::MigrateKept() {
+  for (const auto& [name, from] : previous_) {
+    const bpf_map* to = bpf_object__find_map_by_name(skeleton_->obj, name.c_str());
+    if (auto done = MigrateEntries(from.get(), to, bpf_object__btf(skeleton_->obj)); !done) return done;
+  }
+  previous_.clear();
   return {};
 }
 

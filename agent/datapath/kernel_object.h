@@ -1,12 +1,14 @@
 // KernelObject: the loaded BPF object and its maps. Takes over pinned maps of an agent before this one.
 //
-// Programs are loaded against the pinned maps where their layout is the one of this build. A map whose layout differs
-// is made anew, filled like the rest, and takes the pin's place when Publish() is called, once everything is in force:
-// until then the programs of the agent before go on with theirs. The sockets' storage never changes its layout
-// (egress.h: append only), since what it holds of live connections could not be found out again.
+// Programs are loaded against the pinned maps where their layout is the one of this build. A map whose layout differs is
+// made anew: what cannot be compiled again is moved into it, the rest is filled as at a first start, and it takes the
+// pin's place when Publish() is called. Until this agent's programs are attached those of the agent before go on with
+// their own maps, which nobody touches any more. The sockets' storage never changes its layout (egress.h: append only),
+// since what it holds of live connections could not be found out again.
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -33,7 +35,9 @@ class KernelObject {
   Result<void> Publish();
 
   const std::string& bpffs() const { return bpffs_; }
-  const std::vector<std::string>& replaced() const { return replaced_; }  // maps whose layout changed
+  // The maps of policy are not those that the programs attached now read: all must be in force in them before this
+  // object's programs take their place.
+  bool policy_replaced() const { return policy_replaced_; }
 
   egress_bpf* skeleton() const { return skeleton_; }
   bpf_program* FindProgram(const char* name) const;
@@ -58,12 +62,16 @@ class KernelObject {
   explicit KernelObject(std::string bpffs);
   Result<void> OpenAndLoad();
   Result<void> ReusePins();
+  Result<void> ComparePins(std::map<std::string, Fd>& pins);
+  Result<void> MigrateKept();
   Result<void> MapShared();
   void InitializeConfig();
 
   std::string bpffs_;
   egress_bpf* skeleton_ = nullptr;
-  std::vector<std::string> replaced_;
+  std::vector<std::string> replaced_;       // maps whose layout has changed
+  std::map<std::string, Fd> previous_;      // of those that are to be moved
+  bool policy_replaced_ = false;
   std::vector<std::string> unpinned_;  // maps without a pin of their own yet
   char* states_ = nullptr;             // mmapped
   egress_config* config_ = nullptr;    // mmapped

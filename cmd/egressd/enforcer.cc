@@ -41,19 +41,21 @@ Result<std::vector<std::string>> Enforcer::Apply(const Change& change, const Bef
   if (change.network) StageNetwork(*change.network, problems);
   const Documents documents = StageAccounts(change, problems);
   SetPods(change, problems);
-  if (first_) {
+  if (first_ && kernel_->policy_replaced()) {
+    // Nothing that is attached reads these maps yet. The boundary comes first: with it the verdicts that the programs of
+    // before still give are judged by what is in force here, not the other way round.
+    Switch(change, documents, before_switch);
+    if (auto done = kernel_->Publish(); !done) return std::move(done).error();
+    Guard(change, problems);
+    SwitchPods(change);  // those that could not be guarded
     if (auto done = AttachFirst(); !done) return std::move(done).error();
-  }
-  for (const GuardedPod& pod : change.pods) {
-    if (pod.spec.host_ifindex == 0) continue;
-    if (auto done = attachments_.Guard(pod.spec.host_ifindex, pod.host_name); !done) {
-      guarded_[pod.spec.cookie].unguarded = true;
-      problems.push_back(pod.spec.name.ToString() + ": " + done.error().message);
+  } else {
+    if (first_) {
+      if (auto done = AttachFirst(); !done) return std::move(done).error();
     }
+    Guard(change, problems);
+    Switch(change, documents, before_switch);
   }
-  before_switch(next_, documents);
-  SwitchPods(change);
-  __atomic_store_n(&kernel_->config()->generation, next_, __ATOMIC_SEQ_CST);
   RemovePods(change);
   if (first_) {
     if (auto done = kernel_->Publish(); !done) return std::move(done).error();
@@ -64,6 +66,22 @@ Result<std::vector<std::string>> Enforcer::Apply(const Change& change, const Bef
     ::malloc_trim(0);  // reading all there is took much that is free again, between what stays
   }
   return problems;
+}
+
+void Enforcer::Guard(const Change& change, std::vector<std::string>& problems) {
+  for (const GuardedPod& pod : change.pods) {
+    if (pod.spec.host_ifindex == 0) continue;
+    if (auto done = attachments_.Guard(pod.spec.host_ifindex, pod.host_name); !done) {
+      guarded_[pod.spec.cookie].unguarded = true;
+      problems.push_back(pod.spec.name.ToString() + ": " + done.error().message);
+    }
+  }
+}
+
+void Enforcer::Switch(const Change& change, const Documents& documents, const BeforeSwitch& before_switch) {
+  before_switch(next_, documents);
+  SwitchPods(change);
+  __atomic_store_n(&kernel_->config()->generation, next_, __ATOMIC_SEQ_CST);
 }
 
 void Enforcer::StageNetwork(const policy::NetworkPolicy& network, std::vector<std::string>& problems) {

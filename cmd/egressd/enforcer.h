@@ -79,6 +79,8 @@ class Enforcer {
   void SetPods(const Change& change, std::vector<std::string>& problems);
   void RemovePods(const Change& change);
   Result<void> AttachFirst();
+  void Guard(const Change& change, std::vector<std::string>& problems);
+  void Switch(const Change& change, const Documents& documents, const BeforeSwitch& before_switch);
   void SwitchPods(const Change& change);
   datapath::PodMode ModeOf(const GuardedPod& pod) const;
 
