@@ -81,7 +81,7 @@ TEST_F(Hash, IsTheSameForEveryWildcardAroundAName) {
     EXPECT_TRUE(Finds("a." + name)) << name;
     EXPECT_FALSE(Finds(name)) << name;
     EXPECT_FALSE(Finds("a" + name)) << name;
-    EXPECT_TRUE(Finds(std::string(255 - name.size() - 1, \'a\') + "." + name)) << name;
+    EXPECT_TRUE(Finds(std::string(255 - name.size() - 1, 'a') + "." + name)) << name;
   }
   EXPECT_TRUE(Finds("a.b.c.d.e.f.g.h.i.j.k.l.m.n.o.p.q.r.s.t.u.v.w.x.y.z." + names.front().substr(2)));
 }
