@@ -36,9 +36,7 @@ struct ListenerWatch {
 // A pod as one worker sees it.
 struct PodSlot {
   PodSlot(std::shared_ptr<Pod> shared_pod, BlockPool* pool, const Bounds& bounds)
-      : pod(std::move(shared_pod)),
-        memory{.pool = pool, .max_large = bounds.large_blocks},
-        idle(bounds.idle_upstreams) {}
+      : pod(std::move(shared_pod)), memory{pool, 0, bounds.large_blocks}, idle(bounds.idle_upstreams) {}
 
   std::shared_ptr<Pod> pod;
   BufferAccount memory;

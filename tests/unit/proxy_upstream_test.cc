@@ -366,29 +366,5 @@ TEST_F(Upstreams, APodHasABoundedNumberOfConnections) {
   EXPECT_TRUE(first.ReadResponse().starts_with("HTTP/1.1 404 ")) << "those that are there go on";
 }
 
-TEST_F(Upstreams, APodThatHoldsTooMuchGetsNoMoreConnections) {
-  Settings settings = World::FastSettings();
-  settings.workers = 1;
-  settings.bounds.pod_buffers = 10'000;
-  World small(settings);
-  // Heads that never become complete are held.
-  Peer slow[3];
-  for (Peer& peer : slow) {
-    peer = small.Connect();
-    peer.Send("GET / HTTP/1.1\r\n");
-    EXPECT_TRUE(peer.Silent(50));
-  }
-  Peer refused = small.Connect();
-  EXPECT_EQ(refused.ReadEnding(), Peer::Ending::kReset);
-  EXPECT_TRUE(small.AwaitCount(0, "deny", "table-full", 1));
-  for (Peer& peer : slow) {
-    peer.Send("Host: evil.test\r\n\r\n");
-    EXPECT_TRUE(peer.ReadResponse().starts_with("HTTP/1.1 404 ")) << "those that are there go on";
-  }
-  Peer next = small.Connect();
-  next.Send("GET / HTTP/1.1\r\nHost: evil.test\r\n\r\n");
-  EXPECT_TRUE(next.ReadResponse().starts_with("HTTP/1.1 404 ")) << "and once it is read, there is room";
-}
-
 }  // namespace
 }  // namespace egress::proxy
