@@ -86,6 +86,22 @@ class Limits(WorldCase):
         self.assertNotIn("/denied", [request.target for request in self.world.origin.requests])
         self.eventually("the refusal is told", lambda: self.agent.events(reason="limit", protocol="http"))
 
+    def test_requests_that_wait_for_a_connection_over_max_pending_requests_are_503(self):
+        self.limit(port(HTTP_PORT, "http"), http={"maxPendingRequests": 1})
+        with self.http(SILENT) as waiting:
+            waiting.send(clients.request())
+            self.eventually("it waits", lambda: self._status(SILENT) == 503)
+            self.assertEqual(self.get(host="other.test").status, 200)
+
+    def _status(self, address):
+        """Of a request that may have to wait: None where it does."""
+        with self.http(address, timeout=0.3) as connection:
+            try:
+                return connection.ask().status
+            except TimeoutError:
+                connection.abort()
+                return None
+
     def test_a_connection_to_the_origin_carries_at_most_max_requests_per_connection(self):
         self.limit(port(HTTP_PORT, "http"), http={"maxRequestsPerConnection": 3})
         position = self.world.origin.position()
@@ -124,6 +140,14 @@ class OriginsThatDoNotAnswer(WorldCase):
         took = time.monotonic() - began
         self.assertGreater(took, 0.25)
         self.assertLess(took, 2)
+
+    def test_a_tcp_connection_that_is_not_answered_ends_after_the_connect_timeout(self):
+        self.allow("tcp", tcp_port(5000), settings=["quick"])
+        self.assert_reaches(ORIGIN, 5000)
+        began = time.monotonic()
+        with self.assertRaises(OSError):
+            self.pod.connect(SILENT, 5000, timeout=10)
+        self.assertLess(time.monotonic() - began, 3)
 
     def test_an_origin_that_closes_before_it_answers_is_502_or_503(self):
         def hang_up(visit):
