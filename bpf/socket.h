@@ -68,11 +68,13 @@ static __always_inline int still_allowed(struct socket_verdict *verdict, struct 
 	if (out->kind == EGRESS_SOCKET_ALLOWED)
 		return 1;
 	if ((verdict->kind == EGRESS_SOCKET_TLS || hello) && (out->protocols & EGRESS_HTTPS)) {
-		if (!hello || !hello->judged)
-			return verdict->kind == EGRESS_SOCKET_TLS; /* its name is still to come */
-		out->policy = judge_name(hello, out->rule_class, in->state->generation);
-		if (out->policy)
-			return 1;
+		if (hello && hello->judged) {
+			out->policy = judge_name(hello, out->rule_class, in->state->generation);
+			if (out->policy)
+				return 1;
+		} else if (verdict->kind == EGRESS_SOCKET_TLS) {
+			return 1; /* its name is still to come */
+		}
 	}
 	if (in->state->audit)
 		return 1;
