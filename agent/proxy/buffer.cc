@@ -19,6 +19,7 @@ BlockPool::~BlockPool() {
 }
 
 char* BlockPool::Take(std::size_t size) {
+  taken_ += size;
   std::vector<char*>& blocks = size == kSmall ? small_ : large_;
   if (blocks.empty()) {
     auto* block = static_cast<char*>(std::malloc(size));
@@ -31,6 +32,7 @@ char* BlockPool::Take(std::size_t size) {
 }
 
 void BlockPool::Give(char* block, std::size_t size) {
+  taken_ -= size;
   std::vector<char*>& blocks = size == kSmall ? small_ : large_;
   if (blocks.size() < (size == kSmall ? kKeepSmall : kKeepLarge)) {
     blocks.push_back(block);
@@ -70,6 +72,7 @@ bool Buffer::Reserve(std::size_t bytes) {
   if (used + bytes > wanted) return false;
   if (wanted == BlockPool::kLarge && account_->large >= account_->max_large) return false;
   char* block = account_->pool->Take(wanted);
+  account_->taken += wanted;
   if (wanted == BlockPool::kLarge) ++account_->large;
   if (used > 0) std::memcpy(block, block_ + begin_, used);
   Clear();
@@ -84,6 +87,7 @@ void Buffer::Enlarge() {
   Clear();
   block_ = account_->pool->Take(BlockPool::kLarge);
   capacity_ = BlockPool::kLarge;
+  account_->taken += BlockPool::kLarge;
   ++account_->large;
 }
 
@@ -106,6 +110,7 @@ void Buffer::Consume(std::size_t bytes) {
 
 void Buffer::Clear() {
   if (block_ != nullptr) {
+    account_->taken -= capacity_;
     if (capacity_ == BlockPool::kLarge) --account_->large;
     account_->pool->Give(block_, capacity_);
   }

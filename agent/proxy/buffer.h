@@ -21,8 +21,10 @@ class BlockPool {
 
   char* Take(std::size_t size);  // kSmall or kLarge
   void Give(char* block, std::size_t size);
+  std::size_t taken() const { return taken_; }  // bytes that are with buffers now
 
  private:
+  std::size_t taken_ = 0;
   std::vector<char*> small_;
   std::vector<char*> large_;
 };
@@ -30,6 +32,7 @@ class BlockPool {
 // Whose memory it is: the buffers of one pod in one worker share the number of large blocks that they may hold.
 struct BufferAccount {
   BlockPool* pool = nullptr;
+  std::size_t taken = 0;  // bytes
   std::uint32_t large = 0;
   std::uint32_t max_large = 64;
 };

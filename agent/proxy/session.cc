@@ -209,7 +209,10 @@ void Session::ClientEnded() {
 
 void Session::Cut() {
   if (dead()) return;
-  if (up_ && up_->socket.valid()) up_->socket.Reset();
+  if (up_ && up_->socket.valid()) {
+    worker_.Unregister(up_->socket.fd());
+    up_->socket.Reset();
+  }
   if (down_.valid()) down_.Reset();
   Die();
 }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <chrono>
+#include <cstddef>
 #include <cstdint>
 
 namespace egress::proxy {
@@ -24,6 +25,8 @@ struct Bounds {
   std::uint32_t idle_upstreams = 32;         // kept for each worker, pod, address and port
   std::uint32_t discarded_body = 64U << 10;  // of a refused request, so that its connection goes on
   std::uint32_t large_blocks = 64;           // of a pod in one worker: 64 x 72 KiB
+  std::size_t pod_buffers = 16U << 20;       // bytes of a pod's buffers in one worker; over it, no new connection
+  std::size_t buffers = 128U << 20;          // ... of all pods
   std::uint32_t refusal_events = 100;        // a second
   std::uint32_t allowed_events = 100;        // a second
 };

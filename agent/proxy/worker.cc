@@ -142,6 +142,8 @@ bool Worker::Register(int fd, Pollable* events) {
   return ::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, fd, &event) == 0;
 }
 
+void Worker::Unregister(int fd) { ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, fd, nullptr); }
+
 void Worker::Again(Session* session) { again_.push_back(session); }
 
 void Worker::Ended(Session* session) {
@@ -161,6 +163,7 @@ void Worker::Ended(Session* session) {
 }
 
 void Worker::Bury(UpstreamPtr upstream) {
+  if (upstream->socket.valid()) Unregister(upstream->socket.fd());
   upstream->socket.Close();
   upstream->connection.Release();
   upstream->owner = nullptr;

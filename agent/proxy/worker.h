@@ -36,7 +36,9 @@ struct ListenerWatch {
 // A pod as one worker sees it.
 struct PodSlot {
   PodSlot(std::shared_ptr<Pod> shared_pod, BlockPool* pool, const Bounds& bounds)
-      : pod(std::move(shared_pod)), memory{pool, 0, bounds.large_blocks}, idle(bounds.idle_upstreams) {}
+      : pod(std::move(shared_pod)),
+        memory{.pool = pool, .max_large = bounds.large_blocks},
+        idle(bounds.idle_upstreams) {}
 
   std::shared_ptr<Pod> pod;
   BufferAccount memory;
@@ -93,6 +95,8 @@ class Worker {
   PodState StateOf(const PodSlot& pod) const { return environment_.states.Load(pod.pod->slot); }
   bool draining() const { return draining_; }
   bool Register(int fd, Pollable* events);
+  // Before an upstream socket is closed: the agent may still hold it too, and then closing ends no registration.
+  void Unregister(int fd);
   void Again(Session* session);  // goes on after other sessions had their turn
   void Ended(Session* session);  // destroyed once no event can name it any more
   void Bury(UpstreamPtr upstream);

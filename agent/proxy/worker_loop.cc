@@ -87,7 +87,9 @@ void Worker::Admit(PodSlot* pod, Fd fd) {
   }
   const std::uint32_t of_pod = pod->pod->connections.fetch_add(1, std::memory_order_relaxed);
   const std::uint32_t of_all = environment_.connections.fetch_add(1, std::memory_order_relaxed);
-  if (of_pod >= settings().bounds.connections_per_pod || of_all >= settings().bounds.connections) {
+  const Bounds& bounds = settings().bounds;
+  if (of_pod >= bounds.connections_per_pod || of_all >= bounds.connections || pod->memory.taken >= bounds.pod_buffers ||
+      blocks_.taken() >= bounds.buffers) {
     pod->pod->connections.fetch_sub(1, std::memory_order_relaxed);
     environment_.connections.fetch_sub(1, std::memory_order_relaxed);
     RefuseFull(pod, std::move(fd), *verdict);

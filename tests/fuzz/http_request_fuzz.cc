@@ -22,7 +22,7 @@ void Require(bool holds) {
 // What goes upstream is read by the next parser as what was judged.
 void CheckRewritten(const RequestHead& head) {
   static BlockPool pool;
-  BufferAccount account{&pool, 0, 4};
+  BufferAccount account{.pool = &pool, .max_large = 4};
   Buffer out(&account);
   if (!WriteRequest(head, head.websocket, &out)) return;
   static RequestHead again;

@@ -16,7 +16,7 @@ void Require(bool holds) {
 
 void CheckRewritten(const ResponseHead& head, const ResponseContext& context) {
   static BlockPool pool;
-  BufferAccount account{&pool, 0, 4};
+  BufferAccount account{.pool = &pool, .max_large = 4};
   Buffer out(&account);
   if (head.code == 101 || !WriteResponse(head, Persistence::kClose, head.fields.chunked, &out)) return;
   static ResponseHead again;

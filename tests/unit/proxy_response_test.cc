@@ -153,7 +153,7 @@ std::string Rewritten(const std::string& text) {
   RequestHead head;
   EXPECT_EQ(ParseRequest(text, 80, &head), ParseStatus::kComplete) << head.problem;
   BlockPool pool;
-  BufferAccount account{&pool, 0, 8};
+  BufferAccount account{.pool = &pool, .max_large = 8};
   Buffer out(&account);
   EXPECT_TRUE(WriteRequest(head, head.websocket, &out));
   return std::string(out.data());

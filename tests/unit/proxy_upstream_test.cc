@@ -149,6 +149,20 @@ TEST_F(Upstreams, AClientThatVanishesTakesItsRequestAlong) {
   EXPECT_NE(origin.ReadEnding(), Peer::Ending::kNone);
 }
 
+TEST_F(Upstreams, WhatTheAgentStillHoldsIsNotHeardOfOnceItIsClosedHere) {
+  world.keeps_sockets = true;
+  for (int i = 0; i < 20; ++i) {
+    Peer client = world.Connect();
+    client.Send(kPost);
+    Peer origin = world.Accept();
+    EXPECT_EQ(origin.Read(kPost.size()), kPost);
+    // The proxy closes its end, which the agent's descriptor keeps open; then the origin's end is an event for it.
+    origin.Send("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n");
+    EXPECT_TRUE(client.ReadResponse().starts_with("HTTP/1.1 200 OK\r\n"));
+    origin.Close();
+  }
+}
+
 TEST_F(Upstreams, AnOriginThatDoesNotAnswerGives504) {
   Settings settings = World::FastSettings();
   settings.timeouts.response = std::chrono::milliseconds(150);
@@ -364,6 +378,30 @@ TEST_F(Upstreams, APodHasABoundedNumberOfConnections) {
   EXPECT_TRUE(small.AwaitCount(0, "deny", "table-full", 1));
   first.Send("GET / HTTP/1.1\r\nHost: evil.test\r\n\r\n");
   EXPECT_TRUE(first.ReadResponse().starts_with("HTTP/1.1 404 ")) << "those that are there go on";
+}
+
+TEST_F(Upstreams, APodThatHoldsTooMuchGetsNoMoreConnections) {
+  Settings settings = World::FastSettings();
+  settings.workers = 1;
+  settings.bounds.pod_buffers = 10'000;
+  World small(settings);
+  // Heads that never become complete are held.
+  Peer slow[3];
+  for (Peer& peer : slow) {
+    peer = small.Connect();
+    peer.Send("GET / HTTP/1.1\r\n");
+    EXPECT_TRUE(peer.Silent(50));
+  }
+  Peer refused = small.Connect();
+  EXPECT_EQ(refused.ReadEnding(), Peer::Ending::kReset);
+  EXPECT_TRUE(small.AwaitCount(0, "deny", "table-full", 1));
+  for (Peer& peer : slow) {
+    peer.Send("Host: evil.test\r\n\r\n");
+    EXPECT_TRUE(peer.ReadResponse().starts_with("HTTP/1.1 404 ")) << "those that are there go on";
+  }
+  Peer next = small.Connect();
+  next.Send("GET / HTTP/1.1\r\nHost: evil.test\r\n\r\n");
+  EXPECT_TRUE(next.ReadResponse().starts_with("HTTP/1.1 404 ")) << "and once it is read, there is room";
 }
 
 }  // namespace

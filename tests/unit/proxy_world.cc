@@ -189,7 +189,9 @@ void World::OnMessage(Message message) {
     for (int i = 0; i < message.body["count"]; ++i) {
       sockets.emplace_back(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
     }
-    sockets_given += static_cast<int>(sockets.size());
+    if (keeps_sockets) {
+      for (const Fd& socket : sockets) kept_.emplace_back(::dup(socket.get()));
+    }
     Send({{"type", "sockets"},
           {"slot", message.body["slot"]},
           {"kind", message.body["kind"]},

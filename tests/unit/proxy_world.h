@@ -77,7 +77,7 @@ class World {
   std::optional<nlohmann::json> AwaitEvent(const std::string& verdict, const std::string& reason);
   bool AwaitEnd();  // the proxy's Run() has returned
   std::atomic<bool> supplies_sockets{true};
-  std::atomic<int> sockets_given{0};
+  std::atomic<bool> keeps_sockets{false};  // the agent does not close its own descriptors of them
 
   // ---- The client and the origin ----
   Peer Connect();
@@ -109,6 +109,7 @@ class World {
   std::vector<nlohmann::json> events_;
   std::map<std::string, std::uint64_t> counts_;
   bool ended_ = false;
+  std::vector<Fd> kept_;  // the agent's thread
 };
 
 }  // namespace egress::proxy
