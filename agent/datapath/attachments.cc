@@ -124,7 +124,10 @@ Result<void> Attachments::AttachClsact(const char* program, int ifindex, bool eg
 
 void Attachments::Unguard(int host_ifindex) {
   for (const char* program : {"from_pod", "to_pod"}) {
-    ::unlink(LinkPath("tc-" + std::to_string(host_ifindex) + "-" + program).c_str());
+    const std::string pin = LinkPath("tc-" + std::to_string(host_ifindex) + "-" + program);
+    // The kernel takes a link down some time after its pin has gone, and the program drops what comes from no pod.
+    if (const Fd link(::bpf_obj_get(pin.c_str())); link) (void)::bpf_link_detach(link.get());
+    ::unlink(pin.c_str());
     if (tcx_) continue;
     LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = host_ifindex,
                 .attach_point = std::strcmp(program, "to_pod") == 0 ? BPF_TC_EGRESS : BPF_TC_INGRESS);

@@ -239,7 +239,10 @@ datapath::PodMode Enforcer::ModeOf(const GuardedPod& pod) const {
 void Enforcer::SwitchPods(const Change& change) {
   std::set<std::uint64_t> changed;
   for (const GuardedPod& pod : change.pods) changed.insert(pod.spec.cookie);
+  // One that leaves the mesh takes its live connections along: it must not meet the rules that go with it.
+  const std::set<std::uint64_t> gone(change.pods_gone.begin(), change.pods_gone.end());
   for (const auto& [cookie, pod] : guarded_) {
+    if (gone.contains(cookie)) continue;
     if (change.network || changed.contains(cookie) || change.accounts.contains(pod.spec.service_account)) {
       pods_->Switch(cookie, next_, ModeOf(pod));
     }

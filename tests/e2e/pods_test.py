@@ -7,7 +7,7 @@ import sys
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 
 from support import clients, manifests, namespaces
-from support.case import WorldCase, main, tcp_port
+from support.case import Stream, WorldCase, main, tcp_port
 from support.manifests import egress, port
 from support.world import HTTP_PORT, MESH, ORIGIN, OTHER, TLS_PORT
 
@@ -302,13 +302,25 @@ class Enrolment(WorldCase):
         self.assert_tls_passes("denied.test")
         self.assertEqual(self.get(host="denied.test").status, 200)
 
-    def test_a_pod_that_leaves_and_comes_back_is_governed_as_before(self):
-        for _ in range(5):
-            self.enrol()
-            self.assert_refused(OTHER, 5001)
-            self.assert_reaches(ORIGIN, 5000)
-            self.agent.apply(manifests.namespace("curl", enrolled=False))
-            self.assert_reaches(OTHER, 5001)
+    def test_a_pod_that_leaves_and_comes_back_is_governed_as_before_and_its_connections_go_on(self):
+        with self.pod.connect(ORIGIN, 5000) as first, self.pod.connect(ORIGIN, 5000) as second:
+            streams = [Stream(lambda: clients.exchange(first)), Stream(lambda: clients.exchange(second))]
+            for _ in range(8):
+                self.enrol()
+                self.eventually("it is refused", self._refused)
+                self.assert_refused(OTHER, 5001)
+                self.assert_reaches(ORIGIN, 5000)
+                self.agent.apply(manifests.namespace("curl", enrolled=False))
+                self.assert_reaches(OTHER, 5001)
+            for stream in streams:
+                self.assertIsNone(stream.stop().error)
+
+    def _refused(self):
+        try:
+            self.pod.connect(OTHER, 5001).close()
+            return False
+        except ConnectionRefusedError:
+            return True
 
 
 if __name__ == "__main__":
