@@ -121,6 +121,8 @@ def sweep():
             continue
         if path.parent == NETNS_FOLDER:
             remove_netns(path.name)
+        elif path.parent == BPFFS:  # a name with a dot cannot even be looked up there (EPERM)
+            shutil.rmtree(path, ignore_errors=True)
         elif (path / "cgroup.procs").exists():
             remove_cgroup(path)
         else:
