@@ -4,7 +4,8 @@
 // their message (SCM_RIGHTS, at most kMaxFds). Messages, by "type":
 //
 //   agent -> proxy
-//     start      {}                                     fds: map `sockets` (read-only), the words of `states` (sealed
+//     start      {revoke}                               revoke (true): a change cuts what it no longer allows
+//                                                       fds: map `sockets` (read-only), the words of `states` (sealed
 //     memory) policy     {id, generation, document}             the Egress `id` (NS/NAME) reads so from `generation` on
 //     remove     {id, generation}                       ... or is gone
 //     commit     {generation}                           all changes of a generation are said; answer with committed

@@ -103,7 +103,10 @@ Result<void> Proxy::Handle(Message message) {
   const nlohmann::json& body = message.body;
   try {
     const std::string type = body.value("type", "");
-    if (type == "start") return Start(std::move(message.fds));
+    if (type == "start") {
+      settings_.revoke = body.value("revoke", true);
+      return Start(std::move(message.fds));
+    }
     if (type == "pod") return AddPod(body, std::move(message.fds));
     if (type == "policy") SetPolicy(body);
     if (type == "remove") accounts_.RemovePolicy(ToId(body.at("id")));

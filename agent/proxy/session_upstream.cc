@@ -184,7 +184,7 @@ void Session::UpstreamDied(bool reset) {
 }
 
 void Session::Recheck(const PodState& state) {
-  if (dead()) return;
+  if (dead() || !worker_.settings().revoke) return;
   switch (relay_) {
     case RelayKind::kTls: return;  // the kernel judges the upstream socket, and cuts it
     case RelayKind::kAsSent:

@@ -33,6 +33,7 @@ struct Bounds {
 
 struct Settings {
   int workers = 2;
+  bool revoke = true;  // what a change no longer allows is cut; the agent says so at the start
   Timeouts timeouts;
   Bounds bounds;
 };

@@ -108,7 +108,7 @@ void ProxyProcess::SendAll() {
     return;
   }
   const int fds[] = {sockets->get(), enforcer_.pods().mirror()};
-  Send({{"type", "start"}}, fds);
+  Send({{"type", "start"}, {"revoke", enforcer_.kernel().config()->keep_connections == 0}}, fds);
   Enforcer::Documents all;
   for (auto& [id, policy] : enforcer_.AllDocuments()) all.emplace_back(id, policy);
   // What is staged and not yet switched (a start in the middle of a change) is there too, one generation on.

@@ -86,6 +86,28 @@ TEST_F(Changes, WhatIsStillAllowedIsNotDisturbed) {
   EXPECT_EQ(origin.Read(2), "on");
 }
 
+TEST(Revocation, WhereNothingIsRevokedWhatIsUnderWayGoesOn) {
+  Settings settings = World::FastSettings();
+  settings.revoke = false;
+  World world(settings);
+  world.SetPolicy("origin", 1);
+  world.Flip(1);
+  Peer client = world.Connect();
+  client.Send(kUpgrade);
+  Peer origin = world.Accept();
+  EXPECT_EQ(origin.ReadHead(), kUpgrade);
+  origin.Send(kSwitching);
+  EXPECT_EQ(client.ReadHead(), kSwitching);
+  world.RemovePolicy("origin", 2);
+  world.Flip(2);
+  EXPECT_TRUE(client.Silent(100));
+  client.Send("on");
+  EXPECT_EQ(origin.Read(2), "on");
+  Peer next = world.Connect();
+  next.Send(kGet);
+  EXPECT_TRUE(next.ReadResponse().starts_with("HTTP/1.1 404 ")) << "what is new is judged";
+}
+
 // Where nothing is refused: audit, and pods that are open.
 struct AsSent : testing::Test {
   AsSent() { world.SetPolicy("origin", 1); }

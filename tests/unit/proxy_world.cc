@@ -147,7 +147,7 @@ World::World(Settings settings) {
   std::vector<Fd> maps;
   maps.emplace_back(::dup(states_.get()));
   maps.emplace_back(::dup(states_.get()));
-  Send({{"type", "start"}}, std::move(maps));
+  Send({{"type", "start"}, {"revoke", settings.revoke}}, std::move(maps));
   EXPECT_TRUE(Await("ready"));
   std::vector<Fd> listeners;
   listeners.push_back(std::move(listener));
