@@ -79,9 +79,9 @@ class Reader {
         report_.Error(mtls->line, path + ".mtls",
                       "is not supported: traffic would leave in plaintext where mTLS was asked for; remove it");
       }
-      const std::string kind = TextOf(item, "kind");
-      if (!kind.empty() && kind != "ServiceAccount") {
-        report_.Error(LineOf(item, "kind"), path + ".kind", "must be ServiceAccount, is " + Quoted(kind));
+      const Node* kind = item.Find("kind");
+      if (kind != nullptr && kind->IsString() && kind->text != "ServiceAccount") {
+        report_.Error(kind->line, path + ".kind", "must be ServiceAccount, is " + Quoted(kind->text));
       }
       ServiceAccount account{TextOf(item, "namespace"), TextOf(item, "name")};
       CheckSource(item, path, account);
