@@ -13,6 +13,7 @@ CONFIG = "config.openservicemesh.io/v1alpha2"
 ACCEPTED = "accepted"            # by both
 REFUSED = "refused"              # by both
 LEFT_TO_EGRESSD = "validation"   # the CRD cannot say it: admission accepts, validation refuses
+LEFT_TO_ADMISSION = "admission"  # a bound that only the API server needs
 
 
 def egress(**spec):
@@ -109,9 +110,13 @@ def egress_cases():
                  "2001:db8::/064", "g::/16", "::1::/64", "2001:db8:0:0:1::/79"):
         yield f"cidr {cidr!r}", REFUSED, egress(ipAddresses=[cidr])
     yield "cidr of the dotted form with host bits", LEFT_TO_EGRESSD, egress(ipAddresses=["::ffff:198.51.100.1/120"])
-    yield "1,000 CIDRs and 5,000 hosts", ACCEPTED, egress(
-        ipAddresses=[f"2001:db8:{i:x}::/48" for i in range(1000)], hosts=[f"host-{i}.example" for i in range(5000)],
-        ports=[{"number": 443, "protocol": "https"}])
+    many = egress(ipAddresses=[f"2001:db8:{i:x}::/48" for i in range(500)],
+                  hosts=[f"host-{i}.example" for i in range(1000)], ports=[{"number": 443, "protocol": "https"}])
+    yield "500 CIDRs and 1,000 hosts", ACCEPTED, many
+    for field in ("ipAddresses", "hosts"):
+        longer = copy.deepcopy(many)
+        longer["spec"][field].append("2001:db8:ffff::/48" if field == "ipAddresses" else "one-more.example")
+        yield f"more {field} than the budget of an admission rule allows", LEFT_TO_ADMISSION, longer
 
     for protocol in ("http", "https"):
         for hosts in (None, []):
