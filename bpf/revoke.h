@@ -1,6 +1,7 @@
 /* After a change, and once in a while: every live connection of the node is judged again, also those that send
  * nothing, and a ClientHello that its program never completes comes to its end. An iterator over the sockets'
- * storage; user space reads one struct revoked per connection to destroy. */
+ * storage, or, where the kernel does not let one see values that it could write (some do not under lockdown), over the
+ * TCP sockets of one network namespace; user space reads one struct revoked per connection to destroy. */
 #ifndef EGRESS_REVOKE_H
 #define EGRESS_REVOKE_H
 
@@ -28,6 +29,11 @@ struct bpf_iter__bpf_sk_storage_map {
 	void *value;
 } __attribute__((preserve_access_index));
 
+struct bpf_iter__tcp {
+	struct bpf_iter_meta *meta;
+	struct sock_common *sk_common;
+} __attribute__((preserve_access_index));
+
 /* A ClientHello that began and is not complete after EGRESS_HELLO_SECONDS. Returns 1 where this has just cut it. */
 static __always_inline int cut_slow_hello(struct socket_verdict *verdict, const struct hello *hello,
 					  const struct governed *in)
@@ -44,17 +50,14 @@ static __always_inline int cut_slow_hello(struct socket_verdict *verdict, const 
 	return 1;
 }
 
-SEC("iter/bpf_sk_storage_map")
-int revoke(struct bpf_iter__bpf_sk_storage_map *ctx)
+/* Judges a socket again. Returns 1 and fills `record`, but for the family, where it is to be destroyed. */
+static __always_inline int revoke_socket(void *sk, struct socket_verdict *verdict, struct revoked *record)
 {
-	struct socket_verdict *verdict = ctx->value;
-	struct sock *sk = ctx->sk;
-	struct revoked record = {};
 	struct governed in;
 	struct hello *hello;
 	__u8 kind;
 
-	if (!sk || !verdict || !find_pod(verdict->cookie, &in))
+	if (!find_pod(verdict->cookie, &in))
 		return 0;
 	kind = verdict->kind;
 	if (kind != EGRESS_SOCKET_ALLOWED && kind != EGRESS_SOCKET_TLS)
@@ -62,13 +65,45 @@ int revoke(struct bpf_iter__bpf_sk_storage_map *ctx)
 	hello = bpf_sk_storage_get(&hellos, sk, NULL, 0);
 	if (!judge_again(verdict, hello, &in) && !cut_slow_hello(verdict, hello, &in))
 		return 0;
-	record.cookie = verdict->cookie;
-	record.socket_cookie = bpf_get_socket_cookie(sk);
-	record.source_port = verdict->source_port;
-	record.port = verdict->port;
-	copy_address(record.source, verdict->source);
-	copy_address(record.destination, verdict->destination);
+	record->cookie = verdict->cookie;
+	record->socket_cookie = bpf_get_socket_cookie(sk);
+	record->source_port = verdict->source_port;
+	record->port = verdict->port;
+	copy_address(record->source, verdict->source);
+	copy_address(record->destination, verdict->destination);
+	return 1;
+}
+
+SEC("iter/bpf_sk_storage_map")
+int revoke(struct bpf_iter__bpf_sk_storage_map *ctx)
+{
+	struct sock *sk = ctx->sk;
+	struct revoked record = {};
+
+	if (!sk || !ctx->value || !revoke_socket(sk, ctx->value, &record))
+		return 0;
 	record.family = sk->__sk_common.skc_family;
+	bpf_seq_write(ctx->meta->seq, &record, sizeof(record));
+	return 0;
+}
+
+SEC("iter/tcp")
+int revoke_in_netns(struct bpf_iter__tcp *ctx)
+{
+	struct sock_common *common = ctx->sk_common;
+	struct socket_verdict *verdict;
+	struct revoked record = {};
+	struct tcp_sock *sk;
+
+	if (!common)
+		return 0;
+	sk = bpf_skc_to_tcp_sock(common);
+	if (!sk)
+		return 0;
+	verdict = bpf_sk_storage_get(&sockets, sk, NULL, 0);
+	if (!verdict || !revoke_socket(sk, verdict, &record))
+		return 0;
+	record.family = common->skc_family;
 	bpf_seq_write(ctx->meta->seq, &record, sizeof(record));
 	return 0;
 }

@@ -61,6 +61,17 @@ bool IsAmong(const std::string_view (&names)[N], std::string_view name) {
   return std::find(std::begin(names), std::end(names), name) != std::end(names);
 }
 
+// Does the kernel let an iterator over the storage of sockets see values that it could write? Some do not under lockdown.
+bool IteratesOverStorage() {
+  const bpf_insn nothing[] = {{BPF_ALU64 | BPF_MOV | BPF_K, 0, 0, 0, 0}, {BPF_JMP | BPF_EXIT, 0, 0, 0, 0}};
+  const int target = libbpf_find_vmlinux_btf_id("bpf_sk_storage_map", BPF_TRACE_ITER);
+  if (target < 0) return false;
+  LIBBPF_OPTS(bpf_prog_load_opts, options, .expected_attach_type = BPF_TRACE_ITER,
+              .attach_btf_id = static_cast<__u32>(target));
+  const Fd program(::bpf_prog_load(BPF_PROG_TYPE_TRACING, "probe", "GPL", nothing, std::size(nothing), &options));
+  return static_cast<bool>(program);
+}
+
 bool IsOwnMap(const bpf_map* map) { return std::strchr(bpf_map__name(map), '.') == nullptr; }  // not .rodata
 
 }  // namespace
@@ -98,6 +109,9 @@ Result<void> KernelObject::OpenAndLoad() {
   skeleton_ = egress_bpf__open();
   if (skeleton_ == nullptr) return ErrnoError("open the BPF object");
   if (auto done = ReusePins(); !done) return done;
+  const bool whole_node = IteratesOverStorage();
+  bpf_program__set_autoload(FindProgram("revoke"), whole_node);
+  bpf_program__set_autoload(FindProgram("revoke_in_netns"), !whole_node);
   if (egress_bpf__load(skeleton_) != 0) {
     const int error = errno;
     std::string hint;

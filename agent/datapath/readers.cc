@@ -73,9 +73,11 @@ Result<Revoker> Revoker::Open(const KernelObject& kernel) {
   bpf_iter_link_info target = {};
   target.map.map_fd = static_cast<__u32>(kernel.MapFd("sockets"));
   LIBBPF_OPTS(bpf_link_create_opts, options, .iter_info = &target, .iter_info_len = sizeof target);
-  Fd link(::bpf_link_create(bpf_program__fd(kernel.FindProgram("revoke")), 0, BPF_TRACE_ITER, &options));
+  const bool whole_node = bpf_program__autoload(kernel.FindProgram("revoke"));
+  const bpf_program* program = kernel.FindProgram(whole_node ? "revoke" : "revoke_in_netns");
+  Fd link(::bpf_link_create(bpf_program__fd(program), 0, BPF_TRACE_ITER, whole_node ? &options : nullptr));
   if (!link) return ErrnoError("attach the iterator over sockets");
-  return Revoker(std::move(link));
+  return Revoker(std::move(link), whole_node);
 }
 
 Result<std::vector<revoked>> Revoker::Run() const {

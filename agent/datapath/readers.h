@@ -50,11 +50,14 @@ std::vector<MapUse> ReadMapUse(const KernelObject& kernel);
 class Revoker {
  public:
   static Result<Revoker> Open(const KernelObject& kernel);
+  // Does Run() reach every socket of the node? Else only those of the calling thread's network namespace.
+  bool whole_node() const { return whole_node_; }
   Result<std::vector<revoked>> Run() const;
 
  private:
-  explicit Revoker(Fd link) : link_(std::move(link)) {}
+  Revoker(Fd link, bool whole_node) : link_(std::move(link)), whole_node_(whole_node) {}
   Fd link_;
+  bool whole_node_;
 };
 
 // Marks a socket of the proxy, by its descriptor: upstream for http, or for TLS on a port shared with http.

@@ -376,9 +376,24 @@ void Agent::RevokeSoon() {
   });
 }
 
-// Connections that no rule allows any more: their frames are refused already, here their sockets end too.
+// Every connection of the pods that no rule allows any more.
+Result<std::vector<revoked>> Agent::FindRevoked() const {
+  if (revoker_->whole_node()) return revoker_->Run();
+  std::vector<revoked> result;
+  for (const auto& [cookie, pod] : pods_->present()) {
+    if (!pod.netns) continue;
+    const auto inside = node::NetnsScope::Enter(*pod.netns);
+    if (!inside) return inside.error();
+    const auto found = revoker_->Run();
+    if (!found) return found.error();
+    result.insert(result.end(), found->begin(), found->end());
+  }
+  return result;
+}
+
+// Their frames are refused already, here their sockets end too.
 void Agent::Revoke() {
-  const auto gone = revoker_->Run();
+  const auto gone = FindRevoked();
   if (!gone) {
     Problem(gone.error().message);
     return;

@@ -49,6 +49,7 @@ class Agent {
   void OnPodGone(const NodePod& pod, bool over);
   void ApplyPending();
   void Revoke();
+  Result<std::vector<revoked>> FindRevoked() const;
   void RevokeSoon();
   void Periodic();
   void OnKernelEvent(const event& event);

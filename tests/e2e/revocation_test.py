@@ -5,7 +5,6 @@ import pathlib
 import socket
 import sys
 import time
-import unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 
@@ -270,8 +269,6 @@ class ConnectionsAreKept(WorldCase):
             self.assertEqual(tls.ask().status, 200)
             self.assertEqual(idle.ask().status, 404)
 
-    # BUG: the proxy does not know revokeConnections; it cuts tunnels and requests under way all the same.
-    @unittest.expectedFailure
     def test_a_websocket_and_a_response_under_way_go_on(self):
         self.apply(GOING_HTTP)
         with self.http() as tunnel, self.http() as slow:
