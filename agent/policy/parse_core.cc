@@ -59,6 +59,51 @@ void ReadAddresses(const Node& root, Pod* pod, Report* report) {
   if (single != nullptr && single->IsString()) ReadAddress(*single, "status.podIP", pod, report);
 }
 
+bool IsTrue(const Node* node) {
+  return node != nullptr && node->type == Node::Type::kBool &&
+         (node->text == "true" || node->text == "True" || node->text == "TRUE");
+}
+
+bool HasNetAdmin(const Node& container) {
+  if (IsTrue(container.FindPath("securityContext.privileged"))) return true;
+  const Node* added = container.FindPath("securityContext.capabilities.add");
+  if (added == nullptr) return false;
+  for (const Node& name : added->children) {
+    if (name.text == "NET_ADMIN" || name.text == "CAP_NET_ADMIN" || name.text == "ALL") return true;
+  }
+  return false;
+}
+
+void ReadContainers(const Node& root, Pod* pod) {
+  for (const char* list : {"spec.initContainers", "spec.containers", "spec.ephemeralContainers"}) {
+    const Node* containers = root.FindPath(list);
+    if (containers == nullptr) continue;
+    for (const Node& container : containers->children) {
+      pod->containers.push_back(StringAt(container, "name"));
+      pod->net_admin |= HasNetAdmin(container);
+    }
+  }
+}
+
+// What says more about a pod but decides nothing about its rules: of a wrong type it counts as missing.
+void ReadDetails(const Node& root, const std::map<std::string, std::string>& annotations, Pod* pod) {
+  const auto annotation = [&](const char* name) {
+    const auto found = annotations.find(name);
+    return found == annotations.end() ? std::string() : found->second;
+  };
+  pod->node_name = StringAt(root, "spec.nodeName");
+  pod->qos_class = StringAt(root, "status.qosClass");
+  pod->phase = StringAt(root, "status.phase");
+  pod->dns_policy = StringAt(root, "spec.dnsPolicy");
+  if (const Node* servers = root.FindPath("spec.dnsConfig.nameservers")) {
+    for (const Node& server : servers->children) pod->name_servers.push_back(server.text);
+  }
+  pod->config_hash = annotation("kubernetes.io/config.hash");
+  pod->config_source = annotation("kubernetes.io/config.source");
+  pod->being_deleted = !StringAt(root, "metadata.deletionTimestamp").empty();
+  ReadContainers(root, pod);
+}
+
 }  // namespace
 
 void ParseNamespace(const Node& root, Namespace* ns, Report* report) {
@@ -81,9 +126,7 @@ void ParsePod(const Node& root, Pod* pod, Report* report) {
   // A name that cannot be read is nobody's, and so has no rules; one that is not there is "default".
   const bool readable = !report->has_errors();
   pod->service_account.name = account.empty() && readable ? "default" : account;
-  const Node* host_network = root.FindPath("spec.hostNetwork");
-  pod->host_network = host_network != nullptr && host_network->type == Node::Type::kBool &&
-                      (host_network->text == "true" || host_network->text == "True" || host_network->text == "TRUE");
+  pod->host_network = IsTrue(root.FindPath("spec.hostNetwork"));
   const auto annotations = StringsAt(root, "metadata.annotations");
   if (const auto found = annotations.find("egressd.io/netns"); found != annotations.end()) {
     pod->netns_path = found->second;
@@ -91,6 +134,7 @@ void ParsePod(const Node& root, Pod* pod, Report* report) {
   if (const auto found = annotations.find("egressd.io/cgroup"); found != annotations.end()) {
     pod->cgroup_path = found->second;
   }
+  ReadDetails(root, annotations, pod);
   ReadAddresses(root, pod, report);
 }
 

@@ -422,6 +422,40 @@ TEST(Store, APodIsReadWithItsAddressesAndAnnotations) {
   EXPECT_EQ(pod->cgroup_path, "/sys/fs/cgroup/p");
 }
 
+TEST(Store, APodIsReadWithWhatKubernetesSaysOfIt) {
+  Store store = Enrolled();
+  const auto read = [&](const std::string& more_metadata, const std::string& spec, const std::string& status) {
+    store.SetUnit("pod.json", R"({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p", "namespace": "curl")" +
+                                  more_metadata + R"(}, "spec": )" + spec + R"(, "status": )" + status + "}");
+    store.Commit();
+    return *store.FindPod({"curl", "p"}).pod;
+  };
+  const Pod full = read(R"(, "deletionTimestamp": "2026-01-01T00:00:00Z", "annotations": {
+      "kubernetes.io/config.hash": "0123abcd", "kubernetes.io/config.source": "file"})",
+                        R"({"nodeName": "node1", "dnsPolicy": "None", "dnsConfig": {"nameservers": ["192.0.2.53"]},
+      "initContainers": [{"name": "osm-init", "securityContext": {"capabilities": {"add": ["NET_ADMIN"]}}}],
+      "containers": [{"name": "app"}, {"name": "envoy"}]})",
+                        R"({"phase": "Running", "qosClass": "Burstable"})");
+  EXPECT_EQ(TextOf(store.Findings()), "");
+  EXPECT_EQ(full.node_name, "node1");
+  EXPECT_EQ(full.dns_policy, "None");
+  EXPECT_EQ(full.name_servers, std::vector<std::string>{"192.0.2.53"});
+  EXPECT_EQ(full.config_hash, "0123abcd");
+  EXPECT_EQ(full.config_source, "file");
+  EXPECT_EQ(full.phase, "Running");
+  EXPECT_EQ(full.qos_class, "Burstable");
+  EXPECT_EQ(full.containers, (std::vector<std::string>{"osm-init", "app", "envoy"}));
+  EXPECT_TRUE(full.being_deleted);
+  EXPECT_TRUE(full.net_admin);
+  const Pod bare = read("", R"({"containers": [{"name": "app", "securityContext": {"capabilities":
+      {"add": ["NET_RAW"], "drop": ["NET_ADMIN"]}}}]})",
+                        "{}");
+  EXPECT_FALSE(bare.being_deleted);
+  EXPECT_FALSE(bare.net_admin);
+  EXPECT_EQ(bare.phase, "");
+  EXPECT_TRUE(read("", R"({"containers": [{"securityContext": {"privileged": true}}]})", "{}").net_admin);
+}
+
 TEST(Store, AnErrorInAPodDoesNotSetItFree) {
   Store store = Enrolled();
   store.SetUnit("pod.yaml",
