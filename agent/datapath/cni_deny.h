@@ -1,0 +1,23 @@
+// The programs that egress-cni has left on interfaces (bpf/cni_deny.bpf.c): found by their name, taken away by the agent.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "agent/base/result.h"
+
+namespace egress::datapath {
+
+struct DeniedInterface {
+  int ifindex = 0;
+  std::string name;
+  std::string about;  // text of agent/cni/request.h: whose it is; empty where it cannot be read
+};
+
+// Those of the caller's network namespace.
+Result<std::vector<DeniedInterface>> FindCniDeny();
+
+// Takes it off the interface, if it is there: to be called once the pod's own programs are, or where it needs none.
+Result<void> RemoveCniDeny(int ifindex);
+
+}  // namespace egress::datapath
