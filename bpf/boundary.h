@@ -6,6 +6,27 @@
 #include "neighbour.h"
 #include "tcp_frame.h"
 
+/* Is this the tuple of a connection of the pod that may say what it likes? Not one whose name is still to come: what
+ * follows the quoted header in an error is up to the sender. */
+static __always_inline int is_allowed_connection(struct __sk_buff *skb, const struct flow *flow, __s32 netns_id)
+{
+	struct bpf_sock *found = find_owner(skb, flow, netns_id);
+	struct socket_verdict *verdict;
+	struct hello *hello;
+	int allowed = 0;
+
+	if (!found)
+		return 0;
+	verdict = bpf_sk_storage_get(&sockets, found, NULL, 0);
+	if (verdict && is_tuple(verdict, flow)) {
+		hello = bpf_sk_storage_get(&hellos, found, NULL, 0);
+		allowed = verdict->kind == EGRESS_SOCKET_ALLOWED || verdict->kind == EGRESS_SOCKET_INBOUND ||
+			  (verdict->kind == EGRESS_SOCKET_TLS && hello && hello->step == HELLO_DONE);
+	}
+	bpf_sk_release(found);
+	return allowed;
+}
+
 /* Errors that the pod's kernel owes to the sender of a packet that came in (RFC 1122, 3.2.2; RFC 4443, 2.4): they
  * quote it, and go to its sender. */
 static __always_inline int is_owed_error(struct __sk_buff *skb, const struct boundary *b)
@@ -45,7 +66,8 @@ static __always_inline int is_owed_error(struct __sk_buff *skb, const struct bou
 	    !same_address(quoted.source, packet->flow.source))
 		return 0;
 	if (quoted.protocol == IPPROTO_TCP)
-		return find_inbound(&quoted, b->in.cookie) || owner_state(skb, &quoted, b->in.pod->netns_id);
+		return find_inbound(&quoted, b->in.cookie) ||
+		       is_allowed_connection(skb, &quoted, b->in.pod->netns_id);
 	return quoted.protocol == IPPROTO_UDP && find_inbound(&quoted, b->in.cookie);
 }
 

@@ -201,11 +201,13 @@ __noinline int parse_packet(struct __sk_buff *skb, struct packet *packet)
 	if (!packet)
 		return 0;
 	__builtin_memset(packet, 0, sizeof(*packet));
-	if (skb->vlan_present || bpf_skb_load_bytes(skb, 0, &ethernet, sizeof(ethernet))) {
-		packet->kind = PACKET_OTHER;
+	packet->kind = PACKET_OTHER;
+	if (bpf_skb_load_bytes(skb, 0, &ethernet, sizeof(ethernet)))
 		return 0;
-	}
 	__builtin_memcpy(packet->mac, ethernet.h_source, sizeof(packet->mac));
+	if (skb->vlan_present)
+		return 0;
+	packet->kind = PACKET_IP;
 	switch (ethernet.h_proto) {
 	case bpf_htons(ETH_P_IP):
 		parse_ip4(skb, packet);

@@ -37,10 +37,18 @@ static __always_inline void before_syn(struct bpf_sock_ops *ops, struct socket_v
 	struct handover_key key = {};
 	struct handover value = {};
 	struct flow flow = {};
+	struct governed in;
 
 	addresses_of_ops(ops, &flow);
 	copy_address(verdict->source, flow.source);
 	verdict->source_port = flow.source_port;
+	/* The boundary lets segments of a standing verdict out without another look at their source. */
+	if ((verdict->kind == EGRESS_SOCKET_ALLOWED || verdict->kind == EGRESS_SOCKET_TLS) &&
+	    (!find_pod(verdict->cookie, &in) || !is_own_address(in.pod, flow.source))) {
+		verdict->counted = 0;
+		verdict->kind = EGRESS_SOCKET_DENIED;
+		verdict->reason = EGRESS_REASON_SPOOFED_SOURCE;
+	}
 	if (verdict->counted) {
 		if (count_connection(verdict->slot, verdict->counted)) {
 			bpf_sock_ops_cb_flags_set(ops, BPF_SOCK_OPS_STATE_CB_FLAG);
@@ -104,7 +112,7 @@ static __always_inline void after_accept(struct bpf_sock_ops *ops, struct bpf_so
 	proxy_port = is_ip4(flow.source) ? in->pod->proxy_port4 : in->pod->proxy_port6;
 	if (flow.source_port == proxy_port && is_own_address(in->pod, flow.source))
 		hand_over(sk, &flow, in);
-	else if (find_inbound(&flow, in->cookie))
+	else if (is_own_address(in->pod, flow.source) && find_inbound(&flow, in->cookie))
 		store_inbound(sk, &flow, in);
 }
 

@@ -11,11 +11,10 @@ static __always_inline int is_tuple(const struct socket_verdict *verdict, const 
 	       same_address(verdict->destination, flow->destination) && same_address(verdict->source, flow->source);
 }
 
-/* State of the pod's socket whose connection this is (BPF_TCP_*), 0 if there is none. */
-static __always_inline __u32 owner_state(struct __sk_buff *skb, const struct flow *flow, __s32 netns_id)
+/* The pod's socket whose connection this is, also one in TIME_WAIT, or NULL; to be released. */
+static __always_inline struct bpf_sock *find_owner(struct __sk_buff *skb, const struct flow *flow, __s32 netns_id)
 {
 	struct bpf_sock_tuple tuple = {};
-	struct bpf_sock *found;
 	__u32 size;
 
 	if (is_ip4(flow->source)) {
@@ -31,12 +30,20 @@ static __always_inline __u32 owner_state(struct __sk_buff *skb, const struct flo
 		tuple.ipv6.sport = flow->port;
 		tuple.ipv6.dport = flow->source_port;
 	}
-	found = bpf_skc_lookup_tcp(skb, &tuple, size, netns_id, 0);
+	return bpf_skc_lookup_tcp(skb, &tuple, size, netns_id, 0);
+}
+
+/* Its state (BPF_TCP_*), 0 if there is none. */
+static __always_inline __u32 owner_state(struct __sk_buff *skb, const struct flow *flow, __s32 netns_id)
+{
+	struct bpf_sock *found = find_owner(skb, flow, netns_id);
+	__u32 state;
+
 	if (!found)
 		return 0;
-	size = found->state;
+	state = found->state;
 	bpf_sk_release(found);
-	return size == BPF_TCP_LISTEN ? 0 : size;
+	return state == BPF_TCP_LISTEN ? 0 : state;
 }
 
 /* Does this segment without payload answer what came in? A SYN-ACK only the very SYN that was seen, and a SYN never:

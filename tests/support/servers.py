@@ -123,6 +123,12 @@ def echo(visit):
         visit.sock.sendall(data)
 
 
+def swallow(visit):
+    """Takes what comes and says nothing."""
+    while visit.recv():
+        pass
+
+
 def banner(visit):
     """Speaks first, as SMTP and MySQL do, then echoes."""
     visit.sock.sendall(b"220 outside ready\r\n")
