@@ -99,9 +99,9 @@ class Pods(WorldCase):
         old = self.new_pod("replaced")
         self.agent.apply(old.manifest())
         self.wait_for_state(old, "guarded")
-        process = (old.process, old.channel)
-        self.addCleanup(process[0].wait)
-        self.addCleanup(process[0].kill)
+        process = old.sockets.process
+        self.addCleanup(process.wait)
+        self.addCleanup(process.kill)
         new = self._successor(old)
         self.eventually("the new namespace is guarded", lambda: self.agent.pod_status(new.key)["interface"] == new.link)
         self.wait_for_http(new)

@@ -21,6 +21,7 @@ NETNS_FOLDER = pathlib.Path("/run/netns")
 BPFFS = pathlib.Path("/sys/fs/bpf")
 CLONE_NEWNET = 0x40000000
 IP_FREEBIND, IPV6_FREEBIND = 15, 78
+_GENERAL_OPTIONS = ("rw", "relatime", "nosuid", "nodev", "noexec")  # of a mount, whatever is mounted
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -87,12 +88,27 @@ def listening_socket(path, port, backlog=1024):
     return in_netns(path, listen)
 
 
-def cgroup2_root():
-    for line in pathlib.Path("/proc/mounts").read_text(encoding="ascii").splitlines():
-        _, where, kind, *_ = line.split()
+def cgroup_hierarchies():
+    """The cgroup hierarchies of this host by what tells them apart: "cgroup2", or the options that mount a cgroup v1."""
+    found = {}
+    for line in pathlib.Path("/proc/mounts").read_text(encoding="utf-8").splitlines():
+        _, where, kind, options, *_ = line.split()
         if kind == "cgroup2":
-            return pathlib.Path(where)
-    raise RuntimeError("no cgroup2 is mounted: mount -t cgroup2 none /sys/fs/cgroup")
+            found.setdefault("cgroup2", pathlib.Path(where))
+        elif kind == "cgroup":
+            kept = [word for word in options.split(",") if word not in _GENERAL_OPTIONS
+                    and not word.startswith("release_agent=")]
+            if any(word.startswith("name=") for word in kept):
+                kept.insert(0, "none")
+            found.setdefault(",".join(kept), pathlib.Path(where))
+    return found
+
+
+def cgroup2_root():
+    try:
+        return cgroup_hierarchies()["cgroup2"]
+    except KeyError:
+        raise RuntimeError("no cgroup2 is mounted: mount -t cgroup2 none /sys/fs/cgroup") from None
 
 
 def remove_cgroup(root):
@@ -114,7 +130,8 @@ def remove_cgroup(root):
 
 def sweep():
     """Remove what tests that were killed have left behind."""
-    roots = [NETNS_FOLDER, cgroup2_root(), BPFFS, pathlib.Path("/tmp")]
+    # cgroup2 before the others: it is where processes are ended.
+    roots = [NETNS_FOLDER, cgroup2_root(), *cgroup_hierarchies().values(), BPFFS, pathlib.Path("/tmp")]
     for path in itertools.chain.from_iterable(root.glob(f"{KIND}*-*") for root in roots):
         owner = path.name[len(KIND):].split("-")[0]
         if not owner.isdigit() or os.path.exists(f"/proc/{owner}"):

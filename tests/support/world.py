@@ -13,14 +13,12 @@ import contextlib
 import itertools
 import pathlib
 import shutil
-import socket
 import subprocess
-import sys
 import tempfile
-import threading
 
 from support import manifests, namespaces, origin, servers, wire
 from support.agent import Agent
+from support.pod_sockets import PodSockets
 
 HTTP_PORT, TLS_PORT, BOTH_PORT, BANNER_PORT, CLOSED_PORT = 80, 443, 8443, 3306, 4999
 ECHO_PORTS = (5000, 5001, 5002)
@@ -45,7 +43,6 @@ class Pod:
         self.v4, self.v6 = f"10.244.1.{number}", f"fd00:10:244:1::{number}"
         self.cgroup = world.pods_cgroup / f"{namespace}-{name}"
         self.stack = contextlib.ExitStack()
-        self._asking = threading.Lock()
 
     @property
     def key(self):
@@ -79,44 +76,23 @@ class Pod:
                                   "route add default via fd00:10:244:1::1\n")
 
     def start_process(self):
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        program = pathlib.Path(__file__).with_name("pod_process.py")
-        self.process = subprocess.Popen([sys.executable, "-S", program, self.cgroup, self.path, str(theirs.fileno())],
-                                        pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL)
-        theirs.close()
-        self.channel = ours
-        self.stack.callback(self.stop_process)
-        if ours.recv(5) != b"ready":
-            raise RuntimeError(f"the process of pod {self.name} did not start")
+        self.sockets = PodSockets(self.cgroup, self.path)
+        self.stack.callback(self.sockets.close)
 
     def stop_process(self):
-        self.channel.close()
-        self.process.kill()
-        self.process.wait()
+        self.sockets.close()
 
     def close(self):
         self.stack.close()
 
     # ---- Sockets ----
 
-    def socket(self, family=socket.AF_INET, kind=socket.SOCK_STREAM, protocol=0, timeout=5):
-        """A socket of this pod."""
-        with self._asking:
-            self.channel.sendall(f"{int(family)} {int(kind)} {protocol}".encode())
-            _, fds, _, _ = socket.recv_fds(self.channel, 16, 1)
-        made = socket.socket(fileno=fds[0])
-        made.settimeout(timeout)
-        return made
+    def socket(self, *arguments, **options):
+        """A socket of this pod; as PodSockets.socket."""
+        return self.sockets.socket(*arguments, **options)
 
     def connect(self, address, port, timeout=5):
-        family = socket.AF_INET6 if ":" in address else socket.AF_INET
-        made = self.socket(family, timeout=timeout)
-        try:
-            made.connect((address, port))
-        except BaseException:
-            made.close()
-            raise
-        return made
+        return self.sockets.connect(address, port, timeout)
 
     def command(self, *arguments):
         return ["sh", "-c", 'echo $$ > "$0/cgroup.procs" && exec "$@"', str(self.cgroup), "nsenter",
