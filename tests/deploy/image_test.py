@@ -60,6 +60,16 @@ class Image(unittest.TestCase):
             self.assertEqual(done.returncode, 0, done.stdout)
             self.assertIn(program, done.stdout)
 
+    def test_the_cni_plugin_answers_where_no_library_is(self):
+        bare = self.folder / "node"
+        bare.mkdir()
+        plugin = bare / "egress-cni"
+        plugin.write_bytes((self.root / "usr/bin/egress-cni").read_bytes())
+        plugin.chmod(0o755)
+        done = subprocess.run(["chroot", bare, "/egress-cni"], input='{"cniVersion": "1.0.0"}', text=True,
+                              env={"CNI_COMMAND": "VERSION"}, stdout=subprocess.PIPE)
+        self.assertIn("1.0.0", json.loads(done.stdout)["supportedVersions"])
+
     def test_egressd_judges_the_shipped_configuration(self):
         config = self.root / "config.yaml"
         config.write_text((ROOT / "deploy/kubernetes/agent/config.yaml").read_text())
