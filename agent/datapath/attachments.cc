@@ -8,18 +8,14 @@
 
 #include <filesystem>
 
+#include "agent/datapath/tcx.h"
+
 namespace egress::datapath {
 namespace {
-
-// From linux/bpf.h of 6.6; libbpf 1.1 does not know tcx but passes the numbers on.
-constexpr auto kTcxIngress = 46;
-constexpr auto kTcxEgress = 47;
-constexpr __u32 kBefore = 1U << 3;  // BPF_F_BEFORE: with nothing named, first in the chain
 
 constexpr const char* kSocketPrograms[] = {"connect4",     "connect6",     "sendmsg4",   "sendmsg6",
                                            "getpeername4", "getpeername6", "tcp_events", "skb_egress",
                                            "release"};
-constexpr __u32 kFilterHandle = 0xe9;  // of the clsact filters, so that they are told from others
 
 }  // namespace
 
@@ -43,6 +39,7 @@ Result<void> Attachments::AttachSockets(const std::vector<std::string>& cgroups)
     }
   }
   cgroups_ = cgroups;
+  socket_pins_ = std::move(wanted);
   return {};
 }
 
@@ -98,7 +95,7 @@ Result<void> Attachments::Guard(int host_ifindex, const std::string& host_name) 
 }
 
 Result<void> Attachments::AttachTcx(const char* program, int ifindex, int attach_type) {
-  const std::string pin = LinkPath("tc-" + std::to_string(ifindex) + "-" + program);
+  const std::string pin = TcPin(program, ifindex);
   auto updated = UpdatePinned(program, pin, 0);
   if (!updated) return std::move(updated).error();
   if (*updated) return {};
@@ -116,7 +113,7 @@ Result<void> Attachments::AttachClsact(const char* program, int ifindex, bool eg
   const int made = bpf_tc_hook_create(&hook);
   if (made != 0 && made != -EEXIST) return ErrnoError("make a clsact qdisc", -made);
   LIBBPF_OPTS(bpf_tc_opts, options, .prog_fd = bpf_program__fd(kernel_.FindProgram(program)),
-              .flags = BPF_TC_F_REPLACE, .handle = kFilterHandle, .priority = 1);
+              .flags = BPF_TC_F_REPLACE, .handle = kClsactHandle, .priority = 1);
   const int attached = bpf_tc_attach(&hook, &options);
   if (attached != 0) return ErrnoError("attach " + std::string(program) + " by clsact", -attached);
   return {};
@@ -124,14 +121,14 @@ Result<void> Attachments::AttachClsact(const char* program, int ifindex, bool eg
 
 void Attachments::Unguard(int host_ifindex) {
   for (const char* program : {"from_pod", "to_pod"}) {
-    const std::string pin = LinkPath("tc-" + std::to_string(host_ifindex) + "-" + program);
+    const std::string pin = TcPin(program, host_ifindex);
     // The kernel takes a link down some time after its pin has gone, and the program drops what comes from no pod.
     if (const Fd link(::bpf_obj_get(pin.c_str())); link) (void)::bpf_link_detach(link.get());
     ::unlink(pin.c_str());
     if (tcx_) continue;
     LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = host_ifindex,
                 .attach_point = std::strcmp(program, "to_pod") == 0 ? BPF_TC_EGRESS : BPF_TC_INGRESS);
-    LIBBPF_OPTS(bpf_tc_opts, options, .handle = kFilterHandle, .priority = 1);
+    LIBBPF_OPTS(bpf_tc_opts, options, .handle = kClsactHandle, .priority = 1);
     bpf_tc_detach(&hook, &options);
   }
   guarded_.erase(host_ifindex);
@@ -163,7 +160,7 @@ void RemoveClsactFilters() {
   for (struct if_nameindex* link = all; link != nullptr && link->if_index != 0; ++link) {
     for (const auto point : {BPF_TC_INGRESS, BPF_TC_EGRESS}) {
       LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = static_cast<int>(link->if_index), .attach_point = point);
-      LIBBPF_OPTS(bpf_tc_opts, options, .handle = kFilterHandle, .priority = 1);
+      LIBBPF_OPTS(bpf_tc_opts, options, .handle = kClsactHandle, .priority = 1);
       bpf_tc_detach(&hook, &options);
     }
   }

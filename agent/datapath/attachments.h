@@ -25,6 +25,9 @@ class Attachments {
   Result<void> Guard(int host_ifindex, const std::string& host_name);
   // The interface is gone, or its pod is not governed any more.
   void Unguard(int host_ifindex);
+  // Looks whether all is attached as it was, the boundary first in its chain, and puts it right: the kernel makes no event of
+  // such a change. What was wrong, in words; in that time frames may have left unjudged.
+  std::vector<std::string> Repair();
   // Takes away what an agent before this one has left on interfaces that are not guarded now.
   void SweepForeign();
 
@@ -37,11 +40,18 @@ class Attachments {
   Result<bool> UpdatePinned(const char* program, const std::string& pin, std::uint64_t cgroup_id);
   Result<void> AttachTcx(const char* program, int ifindex, int attach_type);
   Result<void> AttachClsact(const char* program, int ifindex, bool egress);
+  std::string Fault(const char* program, int ifindex, bool egress) const;
+  Result<void> MoveToFront(const char* program, int ifindex, bool egress);
+  bool SocketsAttached() const;
+  std::string TcPin(const char* program, int ifindex) const {
+    return LinkPath("tc-" + std::to_string(ifindex) + "-" + program);
+  }
   std::string LinkPath(const std::string& name) const { return kernel_.bpffs() + "/links/" + name; }
 
   const KernelObject& kernel_;
   bool tcx_ = true;
   std::vector<std::string> cgroups_;
+  std::set<std::string> socket_pins_;  // of the links to them
   std::map<int, std::string> guarded_;
 };
 

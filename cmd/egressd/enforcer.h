@@ -47,6 +47,9 @@ class Enforcer {
   // attaches the programs; an error of that is an Error.
   Result<std::vector<std::string>> Apply(const Change& change, const BeforeSwitch& before_switch);
 
+  // Programs that somebody has detached or moved are put back; what was wrong, in words.
+  std::vector<std::string> RepairAttachments() { return attachments_.Repair(); }
+
   bool HasAccount(const policy::ServiceAccount& account) const { return accounts_.contains(account); }
   std::size_t PolicyCount(const policy::ServiceAccount& account) const;
   std::map<policy::ObjectId, policy::PolicyPtr> AllDocuments() const { return documents_.All(); }
