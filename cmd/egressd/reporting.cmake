@@ -9,6 +9,7 @@ add_library(egressd_reporting STATIC
   ${CMAKE_CURRENT_LIST_DIR}/event_log.cc
   ${CMAKE_CURRENT_LIST_DIR}/metrics.cc
   ${CMAKE_CURRENT_LIST_DIR}/pages.cc
+  ${CMAKE_CURRENT_LIST_DIR}/pod_warnings.cc
   ${CMAKE_CURRENT_LIST_DIR}/process_metrics.cc
   ${CMAKE_CURRENT_LIST_DIR}/status.cc)
 target_include_directories(egressd_reporting PUBLIC ${PROJECT_SOURCE_DIR})
