@@ -40,14 +40,14 @@ std::string Unescape(std::string_view text) {
 }
 
 // 36 35 98:0 ROOT MOUNT_POINT OPTIONS [TAG...] - TYPE SOURCE OPTIONS
-std::optional<Cgroup2Mount> ParseMount(const std::string& line) {
+std::optional<Cgroup2Mount> ParseMount(const std::string& line, std::string_view wanted_type) {
   std::istringstream words(line);
   std::string id, parent, device, root, mount_point, word;
   words >> id >> parent >> device >> root >> mount_point;
   while (words >> word && word != "-") {
   }
   std::string type;
-  if (!(words >> type) || type != "cgroup2") return std::nullopt;
+  if (!(words >> type) || type != wanted_type) return std::nullopt;
   return Cgroup2Mount{Unescape(mount_point), Unescape(root)};
 }
 
@@ -69,7 +69,17 @@ std::vector<Cgroup2Mount> Cgroup2Mounts(std::string_view mountinfo) {
   std::vector<Cgroup2Mount> mounts;
   std::istringstream lines{std::string(mountinfo)};
   for (std::string line; std::getline(lines, line);) {
-    if (auto mount = ParseMount(line)) mounts.push_back(std::move(*mount));
+    if (auto mount = ParseMount(line, "cgroup2")) mounts.push_back(std::move(*mount));
+  }
+  return mounts;
+}
+
+std::vector<std::string> Cgroup1Mounts(std::string_view mountinfo) {
+  std::vector<std::string> mounts;
+  std::istringstream lines{std::string(mountinfo)};
+  for (std::string line; std::getline(lines, line);) {
+    auto mount = ParseMount(line, "cgroup");
+    if (mount && mount->root == "/") mounts.push_back(std::move(mount->mount_point));
   }
   return mounts;
 }

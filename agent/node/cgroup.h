@@ -17,6 +17,9 @@ struct Cgroup2Mount {
 // From the text of /proc/PID/mountinfo (proc(5)), in its order.
 std::vector<Cgroup2Mount> Cgroup2Mounts(std::string_view mountinfo);
 
+// Mount points of whole hierarchies of cgroup v1, in the same way.
+std::vector<std::string> Cgroup1Mounts(std::string_view mountinfo);
+
 // The folder that is the root of the mounted cgroup2, also where cgroup v1 is mounted beside it. `proc` is the folder
 // of a process. The error says how to mount it.
 Result<std::string> Cgroup2Root(const std::string& proc = "/proc/self");

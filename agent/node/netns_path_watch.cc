@@ -5,9 +5,11 @@
 #include <sys/inotify.h>
 #include <sys/stat.h>
 
+#include <algorithm>
 #include <array>
 #include <filesystem>
 #include <set>
+#include <utility>
 
 namespace egress::node {
 namespace {
@@ -17,9 +19,11 @@ namespace fs = std::filesystem;
 constexpr std::uint32_t kFolderEvents =
     IN_CREATE | IN_MOVED_TO | IN_MOVED_FROM | IN_DELETE | IN_DELETE_SELF | IN_MOVE_SELF | IN_ONLYDIR;
 
-// The folder that holds `path` or, where that is not there yet, the nearest one above it that is.
-std::string NearestFolder(const std::string& path) {
-  fs::path folder = fs::path(path).parent_path();
+std::string ParentOf(const std::string& path) { return fs::path(path).parent_path().string(); }
+
+// The folder `parent` or, where that is not there yet, the nearest one above it that is.
+std::string NearestFolder(const std::string& parent) {
+  fs::path folder = parent;
   std::error_code error;
   while (folder.has_relative_path() && !fs::is_directory(folder, error)) folder = folder.parent_path();
   return folder.empty() ? "." : folder.string();
@@ -47,7 +51,11 @@ Result<NetnsPathWatch> NetnsPathWatch::Create(const std::string& mountinfo) {
 Result<void> NetnsPathWatch::Add(const std::string& path) {
   const auto [entry, added] = paths_.try_emplace(path);
   if (!added) return {};
-  auto watched = WatchFolders();
+  // Where others are in the same folder, its watch stands already; should the folder have been replaced since, an event of
+  // that waits for Poll().
+  const std::string parent = ParentOf(path);
+  Result<void> watched;
+  if (!folders_.contains(parent) || folders_.at(parent) < 0) watched = WatchFolder(parent);
   entry->second = Look(path);  // only now: what comes between the watch and the look is told once too often
   return watched;
 }
@@ -79,30 +87,35 @@ NetnsPathWatch::Identity NetnsPathWatch::Look(const std::string& path) {
           info.stx_ctime.tv_sec, info.stx_ctime.tv_nsec};
 }
 
+Result<void> NetnsPathWatch::WatchFolder(const std::string& parent) {
+  std::string folder = NearestFolder(parent);
+  for (;;) {
+    // The same number as before while the same folder stands there.
+    const int watch = ::inotify_add_watch(inotify_.get(), folder.c_str(), kFolderEvents);
+    folders_[parent] = watch;
+    if (watch < 0) return ErrnoError("watch folder " + folder + " (see fs.inotify.max_user_watches)");
+    // A folder that was made before the watch stood has not been announced.
+    std::string now = NearestFolder(parent);
+    if (now == folder) return {};
+    folder = std::move(now);
+    const auto same = [watch](const auto& other) { return other.second == watch; };
+    if (std::count_if(folders_.begin(), folders_.end(), same) == 1) ::inotify_rm_watch(inotify_.get(), watch);
+  }
+}
+
 Result<void> NetnsPathWatch::WatchFolders() {
   Result<void> result;
-  std::map<std::string, int> wanted;
+  const std::map<std::string, int> before = std::exchange(folders_, {});
   for (const auto& [path, identity] : paths_) {
-    std::string folder = NearestFolder(path);
-    for (;;) {
-      if (!wanted.contains(folder)) {
-        // The same number as before while the same folder stands there.
-        const int watch = ::inotify_add_watch(inotify_.get(), folder.c_str(), kFolderEvents);
-        if (watch < 0) result = ErrnoError("watch folder " + folder + " (see fs.inotify.max_user_watches)");
-        wanted[folder] = watch;
-      }
-      // A folder that was made before the watch stood has not been announced.
-      std::string now = NearestFolder(path);
-      if (now == folder) break;
-      folder = std::move(now);
-    }
+    const std::string parent = ParentOf(path);
+    if (folders_.contains(parent)) continue;
+    if (auto watched = WatchFolder(parent); !watched) result = std::move(watched);
   }
   std::set<int> kept;
-  for (const auto& [folder, watch] : wanted) kept.insert(watch);
-  for (const auto& [folder, watch] : folders_) {
+  for (const auto& [folder, watch] : folders_) kept.insert(watch);
+  for (const auto& [folder, watch] : before) {
     if (watch >= 0 && !kept.contains(watch)) ::inotify_rm_watch(inotify_.get(), watch);
   }
-  folders_ = std::move(wanted);
   return result;
 }
 

@@ -40,6 +40,7 @@ class NetnsPathWatch {
 
   NetnsPathWatch() = default;
   static Identity Look(const std::string& path);
+  Result<void> WatchFolder(const std::string& parent);
   Result<void> WatchFolders();
   void Drain();
 
@@ -47,7 +48,9 @@ class NetnsPathWatch {
   Fd mounts_;
   Fd epoll_;  // of both
   std::map<std::string, Identity> paths_;
-  std::map<std::string, int> folders_;  // inotify watches by what is watched: parents, or their nearest ancestors
+  // The folder that each path is in -> the inotify watch on it or, where it is not there, on the nearest one above. Many
+  // pods share few of them.
+  std::map<std::string, int> folders_;
 };
 
 }  // namespace egress::node

@@ -36,7 +36,7 @@ bool IsWayOut(const Link& link) {
 }
 
 std::string InWords(const Link& link) {
-  return link.name + " is " + (link.kind.empty() ? "a physical device" : link.kind);
+  return link.name + " is " + (link.kind.empty() ? "a physical device (such as an SR-IOV function)" : link.kind);
 }
 
 // Both ends of a veth as each namespace describes them: does `inside` end in the node's namespace?

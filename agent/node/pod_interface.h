@@ -23,6 +23,7 @@ struct PodInterface {
   std::vector<Address> addresses;  // the pod's own: given or global ones first, then link-local; no duplicates
   bool guarded = false;
   std::string why_unguarded;  // in words, empty where guarded
+  bool operator==(const PodInterface&) const = default;
 };
 
 // Looks at the namespace `netns` of a pod; the caller's own namespace is the node's. `given` are the addresses that

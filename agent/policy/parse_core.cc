@@ -98,7 +98,8 @@ void ReadDetails(const Node& root, const std::map<std::string, std::string>& ann
   if (const Node* servers = root.FindPath("spec.dnsConfig.nameservers")) {
     for (const Node& server : servers->children) pod->name_servers.push_back(server.text);
   }
-  pod->config_hash = annotation("kubernetes.io/config.hash");
+  // Of a mirror pod, which kubelet never runs itself. Anybody may write the annotations of any other pod.
+  if (annotations.contains("kubernetes.io/config.mirror")) pod->config_hash = annotation("kubernetes.io/config.hash");
   pod->config_source = annotation("kubernetes.io/config.source");
   pod->being_deleted = !StringAt(root, "metadata.deletionTimestamp").empty();
   ReadContainers(root, pod);

@@ -99,11 +99,14 @@ Result<void> Agent::Open() {
       ProxyProcess::Callbacks{[this](const nlohmann::json& counts) { OnProxyRequests(counts); },
                               [this](const nlohmann::json& message) { OnProxyEvents(message); },
                               [this](const std::string& text) { Problem(text); }});
+  std::optional<node::PodLocator::Folders> folders;
+  if (options_.manifests.empty()) folders.emplace().cgroup2_root = options_.cgroup_root;
   auto pods = NodePods::Create(
       loop_, {[this](const NodePod& pod) { OnPodPresent(pod); },
               [this](const NodePod& pod, bool over) { OnPodGone(pod, over); },
               [this](const NodePod& pod) { proxy_->RemovePod(pod.interface.cookie, true); },
-              [this](const std::string& text) { Problem(text); }});
+              [this](const std::string& text) { Problem(text); }},
+      std::move(folders));
   if (!pods) return std::move(pods).error();
   pods_ = *std::move(pods);
   if (auto done = ApplyFirst(); !done) return done;
@@ -215,7 +218,9 @@ void Agent::KeepLeftovers() {
   for (const auto& left : enforcer_->pods().Leftovers()) {
     if (pods_->present().contains(left.cookie)) continue;
     char name[IF_NAMESIZE];
-    const bool known = store_.FindPod(left.name).pod != nullptr;
+    // One whose namespace is not found (yet) keeps what it had.
+    const auto view = store_.FindPod(left.name);
+    const bool known = view.pod != nullptr && (!view.governed || pods_->IsPresent(left.name));
     const bool alive = left.host_ifindex != 0 &&
                        ::if_indextoname(static_cast<unsigned>(left.host_ifindex), name) != nullptr;
     if (!alive || known) {  // over, or not governed any more, or in another namespace now
@@ -256,6 +261,7 @@ Result<void> Agent::Serve() {
   control_.emplace(*std::move(control));
   std::function<void()> tick = [this] {
     Periodic();
+    for (const auto& fault : enforcer_->RepairAttachments()) Problem(fault);
     if (++periods_ % 2 == 0) Revoke();  // a ClientHello that never ends makes no change
   };
   struct Ticker {

@@ -17,6 +17,7 @@
 #include "cmd/egressd/node_pods.h"
 #include "cmd/egressd/options.h"
 #include "cmd/egressd/pages.h"
+#include "cmd/egressd/pod_warnings.h"
 #include "cmd/egressd/proxy_process.h"
 
 namespace egress::agent {
@@ -59,6 +60,7 @@ class Agent {
   void LogFindings();
   std::optional<std::string> NotReady() const;
   report::AgentStatus Status() const;
+  PodWarningInput WarningInput() const;
   std::vector<report::PodStatus> PodStatuses() const;
   std::vector<report::ConnectionCount> ConnectionCounts() const;
 

@@ -3,6 +3,7 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
+#include <cstdlib>
 #include <ctime>
 
 #include "agent/policy/decide.h"
@@ -154,12 +155,29 @@ report::AgentStatus Agent::Status() const {
   status.proxy = proxy_->Status();
   status.problems.assign(problems_.begin(), problems_.end());
   for (const auto& [id, why] : pods_->waiting()) status.warnings.push_back(id.ToString() + " is waited for: " + why);
+  for (auto& warning : PodWarnings(WarningInput())) status.warnings.push_back(std::move(warning));
   status.enforcement = options_.config.enforcement;
   status.generation = enforcer_->generation();
   for (const auto& use : datapath::ReadMapUse(enforcer_->kernel())) {
     status.maps.push_back({use.name, use.entries, use.capacity});
   }
   return status;
+}
+
+PodWarningInput Agent::WarningInput() const {
+  PodWarningInput input;
+  input.pods = store_.Pods();
+  input.settings = &options_.config.settings;
+  input.resolvers = [this](const policy::Pod& pod) { return pods_->ResolversOf(pod); };
+  input.has_http_rules = [this](const policy::Pod& pod) {
+    const auto policies = store_.PoliciesOf(pod.service_account);
+    return std::any_of(policies.begin(), policies.end(), [](const policy::PolicyPtr& policy) {
+      return std::any_of(policy->ports.begin(), policy->ports.end(),
+                         [](const policy::Port& port) { return port.protocol == policy::Protocol::kHttp; });
+    });
+  };
+  if (const char* service = std::getenv("KUBERNETES_SERVICE_HOST")) input.kubernetes_service = ParseAddress(service);
+  return input;
 }
 
 std::vector<report::PodStatus> Agent::PodStatuses() const {
@@ -179,8 +197,8 @@ std::vector<report::PodStatus> Agent::PodStatuses() const {
     status.governed = governed;
     status.why = why;
     status.service_account = object.service_account.ToString();
-    status.netns = object.netns_path;
-    status.cgroup = object.cgroup_path;
+    status.netns = pod != nullptr ? pod->netns_path : object.netns_path;
+    status.cgroup = pods_->CgroupOf(object);
     for (const auto& address : pod != nullptr ? pod->interface.addresses : object.addresses) {
       status.addresses.push_back(address.ToString());
     }
@@ -191,7 +209,7 @@ std::vector<report::PodStatus> Agent::PodStatuses() const {
     } else if (governed) {
       status.state = "waiting";
       const auto waits = pods_->waiting().find(object.id);
-      if (waits != pods_->waiting().end()) status.note = waits->second;
+      status.note = waits != pods_->waiting().end() ? waits->second : "it has ended";
     }
     status.policies = static_cast<int>(enforcer_->PolicyCount(object.service_account));
     list.push_back(std::move(status));

@@ -431,7 +431,8 @@ TEST(Store, APodIsReadWithWhatKubernetesSaysOfIt) {
     return *store.FindPod({"curl", "p"}).pod;
   };
   const Pod full = read(R"(, "deletionTimestamp": "2026-01-01T00:00:00Z", "annotations": {
-      "kubernetes.io/config.hash": "0123abcd", "kubernetes.io/config.source": "file"})",
+      "kubernetes.io/config.hash": "0123abcd", "kubernetes.io/config.mirror": "0123abcd",
+      "kubernetes.io/config.source": "file"})",
                         R"({"nodeName": "node1", "dnsPolicy": "None", "dnsConfig": {"nameservers": ["192.0.2.53"]},
       "initContainers": [{"name": "osm-init", "securityContext": {"capabilities": {"add": ["NET_ADMIN"]}}}],
       "containers": [{"name": "app"}, {"name": "envoy"}]})",

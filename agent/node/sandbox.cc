@@ -1,0 +1,75 @@
+#include "agent/node/sandbox.h"
+
+#include <nlohmann/json.hpp>
+
+namespace egress::node {
+namespace {
+
+using nlohmann::json;
+
+std::string Text(const json& object, const char* key) {
+  const auto found = object.find(key);
+  return found != object.end() && found->is_string() ? found->get<std::string>() : std::string();
+}
+
+const json& List(const json& object, const char* key) {
+  static const json kNone = json::array();
+  const auto found = object.find(key);
+  return found != object.end() && found->is_array() ? *found : kNone;
+}
+
+void ReadArguments(const json& cached, Sandbox& sandbox) {
+  for (const json& pair : List(cached, "cniArgs")) {
+    if (!pair.is_array() || pair.size() != 2 || !pair[0].is_string() || !pair[1].is_string()) continue;
+    const auto name = pair[0].get<std::string>();
+    if (name == "K8S_POD_NAMESPACE") sandbox.pod_namespace = pair[1].get<std::string>();
+    if (name == "K8S_POD_NAME") sandbox.pod_name = pair[1].get<std::string>();
+    if (name == "K8S_POD_UID") sandbox.pod_uid = pair[1].get<std::string>();
+  }
+}
+
+// What kubelet asked the runtime for, which hands it to plugins of that capability.
+void ReadResolvers(const json& cached, Sandbox& sandbox) {
+  const auto capabilities = cached.find("capabilityArgs");
+  if (capabilities == cached.end() || !capabilities->is_object()) return;
+  const auto dns = capabilities->find("dns");
+  if (dns == capabilities->end() || !dns->is_object()) return;
+  for (const char* key : {"Servers", "servers"}) {
+    for (const json& server : List(*dns, key)) {
+      const auto address = server.is_string() ? ParseAddress(server.get<std::string>()) : std::nullopt;
+      if (address) sandbox.resolvers.push_back(*address);
+    }
+  }
+}
+
+// The result names the namespace for each interface that is in there.
+void ReadResult(const json& result, Sandbox& sandbox) {
+  for (const json& interface : List(result, "interfaces")) {
+    if (sandbox.netns.empty() && interface.is_object()) sandbox.netns = Text(interface, "sandbox");
+  }
+  for (const json& ip : List(result, "ips")) {
+    if (!ip.is_object()) continue;
+    const std::string text = Text(ip, "address");  // with the length of its prefix
+    if (const auto address = ParseAddress(text.substr(0, text.find('/')))) sandbox.addresses.push_back(*address);
+  }
+}
+
+}  // namespace
+
+std::optional<Sandbox> ParseCachedSandbox(std::string_view text) {
+  const json cached = json::parse(text, nullptr, false);
+  if (!cached.is_object() || Text(cached, "kind") != "cniCacheV1") return std::nullopt;
+  Sandbox sandbox;
+  sandbox.container_id = Text(cached, "containerId");
+  sandbox.netns = Text(cached, "netns");
+  ReadArguments(cached, sandbox);
+  ReadResolvers(cached, sandbox);
+  if (const auto result = cached.find("result"); result != cached.end() && result->is_object()) {
+    ReadResult(*result, sandbox);
+  }
+  if (sandbox.container_id.empty() || sandbox.pod_name.empty() || sandbox.netns.empty()) return std::nullopt;
+  if (Text(cached, "ifName") == "lo") return std::nullopt;
+  return sandbox;
+}
+
+}  // namespace egress::node
