@@ -77,10 +77,11 @@ static __always_inline int revoke_socket(void *sk, struct socket_verdict *verdic
 SEC("iter/bpf_sk_storage_map")
 int revoke(struct bpf_iter__bpf_sk_storage_map *ctx)
 {
+	struct socket_verdict *verdict = ctx->value; /* read once: what is checked is what is used */
 	struct sock *sk = ctx->sk;
 	struct revoked record = {};
 
-	if (!sk || !ctx->value || !revoke_socket(sk, ctx->value, &record))
+	if (!sk || !verdict || !revoke_socket(sk, verdict, &record))
 		return 0;
 	record.family = sk->__sk_common.skc_family;
 	bpf_seq_write(ctx->meta->seq, &record, sizeof(record));
