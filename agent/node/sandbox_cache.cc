@@ -17,7 +17,9 @@ namespace fs = std::filesystem;
 constexpr std::uint32_t kEvents = IN_CLOSE_WRITE | IN_MOVED_TO | IN_MOVED_FROM | IN_DELETE | IN_DELETE_SELF |
                                   IN_MOVE_SELF | IN_ONLYDIR;
 constexpr std::uint32_t kAboveEvents = IN_CREATE | IN_MOVED_TO | IN_DELETE_SELF | IN_MOVE_SELF | IN_ONLYDIR;
-constexpr std::int64_t kMaxBytes = 1 << 20;
+// The runtime puts the pod's annotations in there too (256 KiB at most), and a byte may take six to write: whoever writes
+// the pod must not be able to make it unreadable.
+constexpr std::int64_t kMaxBytes = 16 << 20;
 
 }  // namespace
 

@@ -191,6 +191,7 @@ std::vector<report::PodStatus> Agent::PodStatuses() const {
     }
   }
   std::vector<report::PodStatus> list;
+  const auto has_http_rules = WarningInput().has_http_rules;
   const auto add = [&](const policy::Pod& object, bool governed, const std::string& why, const NodePod* pod) {
     report::PodStatus status;
     status.pod = object.id.ToString();
@@ -206,6 +207,9 @@ std::vector<report::PodStatus> Agent::PodStatuses() const {
       status.interface = pod->interface.host_name;
       status.state = pod->interface.guarded ? "guarded" : "unguarded";
       status.note = pod->object_gone ? "its object is gone, its namespace is not" : pod->interface.why_unguarded;
+      if (status.note.empty() && object.net_admin && has_http_rules(object)) {
+        status.note = "it has CAP_NET_ADMIN: http rules hold it to address and port only";
+      }
     } else if (governed) {
       status.state = "waiting";
       const auto waits = pods_->waiting().find(object.id);

@@ -173,12 +173,14 @@ class Locator : public testing::Test {
   std::string Container() { return cgroups_.Make(std::string(kSlice) + "/cri-containerd-c1.scope"); }
 
   // As libcni writes it: in one go, into the file itself.
-  void Cache(const std::string& netns, const std::string& uid = kUid, const std::string& file = "net-c1-eth0") {
+  void Cache(const std::string& netns, const std::string& uid = kUid, const std::string& file = "net-c1-eth0",
+             const std::string& annotation = "") {
     std::ofstream(world_.Path("results") + "/" + file)
         << R"({"kind":"cniCacheV1","containerId":")" << file << R"(","ifName":"eth0","cniArgs":[)"
         << R"(["K8S_POD_NAMESPACE","curl"],["K8S_POD_NAME","client"],["K8S_POD_UID",")" << uid << R"("]],)"
         << R"("result":{"interfaces":[{"name":"eth0","sandbox":")" << netns
-        << R"("}],"ips":[{"address":"192.0.2.10/24"}]}})";
+        << R"("}],"ips":[{"address":"192.0.2.10/24"}]},)"
+        << R"("capabilityArgs":{"io.kubernetes.cri.pod-annotations":{"netns":")" << annotation << R"("}}})";
   }
 
   Result<PodLocator::Place> Find(std::vector<Address> addresses = {}) {
@@ -294,6 +296,14 @@ TEST_F(Locator, TheCacheOfTheCniNamesTheNamespaceBeforeThereIsAProcess) {
   fs::remove(world_.Path("results") + "/net-c1-eth0");
   EXPECT_TRUE(Told());
   EXPECT_FALSE(Find().ok());
+}
+
+TEST_F(Locator, WhatAPodBringsIntoTheCacheHidesNothing) {
+  world_.AddPod("a", 10);
+  std::string annotation;
+  for (int i = 0; i < 256 << 10; ++i) annotation += "\\u003c";
+  Cache("/run/netns/a", kUid, "net-c1-eth0", annotation);
+  EXPECT_TRUE(Find().ok());
 }
 
 TEST_F(Locator, TheCacheMayComeWithItsFolder) {
