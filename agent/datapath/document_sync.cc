@@ -1,6 +1,9 @@
 #include "agent/datapath/document_sync.h"
 
 #include <algorithm>
+#include <set>
+
+#include "agent/datapath/pinned_routes.h"
 
 namespace egress::datapath {
 
@@ -52,6 +55,31 @@ const std::map<policy::ObjectId, policy::PolicyPtr> DocumentSync::All() const {
   return all;
 }
 
+void DocumentSync::Adopt(std::uint32_t generation) {
+  std::map<std::uint32_t, std::vector<std::pair<route_key, struct route>>> chunks;
+  map_.ForEachKey([&](const route_key& key) {
+    const auto entry = map_.Get(key);
+    const bool in_force = entry && entry->from <= generation && (entry->until == 0 || generation < entry->until);
+    if (in_force) chunks[key.document].emplace_back(key, *entry);
+  });
+  for (auto& [number, parts] : chunks) {
+    Document document;
+    document.number = number;
+    document.from = parts.front().second.from;
+    document.chunks = static_cast<std::uint32_t>(parts.size());
+    const auto text = JoinChunks(std::move(parts));
+    auto policy = text ? policy::FromDocument(*text) : Result<policy::EffectivePolicy>(Error{"is not whole"});
+    // What would not be written the same way again cannot be ended later: it is left to SweepForeign().
+    if (!policy || policy::ToDocument(*policy) != *text) continue;
+    document.policy = std::make_shared<const policy::EffectivePolicy>(*std::move(policy));
+    const auto known = documents_.find(&document.policy->id);
+    if (known != documents_.end() && known->second.from > document.from) continue;
+    if (known != documents_.end()) documents_.erase(known);
+    const policy::ObjectId* key = &document.policy->id;
+    documents_.emplace(key, std::move(document));
+  }
+}
+
 void DocumentSync::Sweep() {
   for (const Document& document : dead_) {
     for (std::uint32_t chunk = 0; chunk < document.chunks; ++chunk) (void)map_.Delete({document.number, chunk});
@@ -61,8 +89,10 @@ void DocumentSync::Sweep() {
 
 void DocumentSync::SweepForeign() {
   if (first_number_ <= 1) return;  // there was no agent before this one
+  std::set<std::uint32_t> adopted;
+  for (const auto& [id, document] : documents_) adopted.insert(document.number);
   map_.ForEachKey([&](const route_key& key) {
-    if (key.document < first_number_) (void)map_.Delete(key);
+    if (key.document < first_number_ && !adopted.contains(key.document)) (void)map_.Delete(key);
   });
 }
 

@@ -24,6 +24,10 @@ class DocumentSync {
   policy::PolicyPtr Current(const policy::ObjectId& id) const;
   const std::map<policy::ObjectId, policy::PolicyPtr> All() const;
 
+  // Takes over, before the first change, the documents in force at `generation` that an agent before this one has left,
+  // so that they can be served. Stage() goes on from them.
+  void Adopt(std::uint32_t generation);
+
   // Deletes what no pod sees any more.
   void Sweep();
   // After the first change of an agent: deletes what agents before it have left.

@@ -11,6 +11,7 @@
 
 #include <cstdio>
 #include <cstdlib>
+#include <filesystem>
 
 #ifndef SO_NETNS_COOKIE
 #define SO_NETNS_COOKIE 71  // linux/socket.h of 5.14; the libc of Debian 12 has it, older ones do not
@@ -44,6 +45,18 @@ Result<std::uint64_t> NetnsCookie(const Fd& netns) {
     return ErrnoError("read the cookie of the network namespace (SO_NETNS_COOKIE, Linux 5.14 or newer)");
   }
   return cookie;
+}
+
+std::map<std::uint64_t, std::string> NetnsPaths(const std::string& folder) {
+  std::map<std::uint64_t, std::string> paths;
+  std::error_code error;
+  std::filesystem::directory_iterator entry(folder, error);
+  for (; !error && entry != std::filesystem::directory_iterator(); entry.increment(error)) {
+    const auto netns = OpenNetns(entry->path());
+    if (!netns) continue;
+    if (const auto cookie = NetnsCookie(*netns)) paths[*cookie] = entry->path();
+  }
+  return paths;
 }
 
 bool SameNetns(const std::string& path, const Fd& netns) {

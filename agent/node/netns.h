@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <string>
 #include <utility>
 
@@ -20,6 +21,9 @@ Result<Fd> CurrentNetns();
 // The number that bpf_get_netns_cookie() gives for sockets of this namespace (SO_NETNS_COOKIE, Linux 5.14).
 // Never used again while the machine is up.
 Result<std::uint64_t> NetnsCookie(const Fd& netns);
+
+// The namespaces that are bound in `folder`, by their cookies.
+std::map<std::uint64_t, std::string> NetnsPaths(const std::string& folder = "/run/netns");
 
 // Does `path` still lead to `netns`? False also when the path is gone or leads to no namespace.
 bool SameNetns(const std::string& path, const Fd& netns);

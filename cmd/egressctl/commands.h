@@ -34,6 +34,17 @@ int EventsCommand(const Options& options, const EventsArguments& arguments);
 // `config` empty: the default configuration.
 int ValidateCommand(const Options& options, const std::string& config, const std::vector<std::string>& files);
 
+enum class NamespaceAction { kAdd, kRemove, kList };
+struct NamespaceArguments {
+  NamespaceAction action = NamespaceAction::kList;
+  std::string kubeconfig;  // empty: as kubectl finds it, else that of the pod this runs in
+  std::string context;     // empty: the current one
+  std::vector<std::string> namespaces;
+  std::string mesh_name;  // kList: empty for all
+  bool disable_injection = false;
+};
+int NamespaceCommand(const Options& options, const NamespaceArguments& arguments);
+
 int VersionCommand(const Options& options);
 
 }  // namespace egress::ctl

@@ -21,6 +21,7 @@ struct CommandLine {
   std::string rules_pod;
   egress::ctl::ExplainArguments explain;
   egress::ctl::EventsArguments events;
+  egress::ctl::NamespaceArguments namespaces;
   std::string config;
   std::vector<std::string> files;
   std::function<int()> run;
@@ -47,6 +48,38 @@ void AddEvents(CLI::App& app, CommandLine& line) {
   events->callback([&line] { line.run = [&line] { return EventsCommand(line.options, line.events); }; });
 }
 
+void AddNamespace(CLI::App& app, CommandLine& line) {
+  using egress::ctl::NamespaceAction;
+  auto& arguments = line.namespaces;
+  CLI::App* group = app.add_subcommand("namespace", "Which namespaces belong to the mesh, in the Kubernetes API");
+  group->fallthrough();
+  group->require_subcommand(1);
+  group->add_option("--kubeconfig", arguments.kubeconfig, "How to reach the cluster; as with kubectl where it is missing")
+      ->type_name("FILE");
+  group->add_option("--context", arguments.context, "Its context to use")->type_name("NAME");
+  const auto action = [&](const char* name, const char* what, NamespaceAction which) {
+    CLI::App* command = group->add_subcommand(name, what);
+    command->fallthrough();
+    command->add_option("--mesh-name", arguments.mesh_name,
+                        which == NamespaceAction::kList ? "Of this mesh only" : "The mesh; osm where it is missing");
+    command->callback([&line, &arguments, which] {
+      arguments.action = which;
+      if (which != NamespaceAction::kList && arguments.mesh_name.empty()) arguments.mesh_name = "osm";
+      line.run = [&line] { return NamespaceCommand(line.options, line.namespaces); };
+    });
+    return command;
+  };
+  CLI::App* add = action("add", "Add namespaces to the mesh", NamespaceAction::kAdd);
+  add->add_option("namespaces", arguments.namespaces, "Namespaces")->required()->type_name("NAMESPACE");
+  add->add_flag("--disable-sidecar-injection", arguments.disable_injection, "Add them, but do not govern their pods");
+  action("remove", "Take a namespace out of the mesh", NamespaceAction::kRemove)
+      ->add_option("namespaces", arguments.namespaces, "The namespace")
+      ->required()
+      ->expected(1)
+      ->type_name("NAMESPACE");
+  action("list", "Show the namespaces of the mesh", NamespaceAction::kList);
+}
+
 void AddCommands(CLI::App& app, CommandLine& line) {
   app.add_subcommand("status", "How the agent is, and what is wrong with the policies")->callback([&line] {
     line.run = [&line] { return StatusCommand(line.options); };
@@ -59,6 +92,7 @@ void AddCommands(CLI::App& app, CommandLine& line) {
   rules->callback([&line] { line.run = [&line] { return RulesCommand(line.options, line.rules_pod); }; });
   AddExplain(app, line);
   AddEvents(app, line);
+  AddNamespace(app, line);
   CLI::App* validate = app.add_subcommand("validate", "Check manifests, as egressd --check does");
   validate->add_option("--config", line.config, "The agent's configuration")->type_name("FILE");
   validate->add_option("files", line.files, "Manifests: files, or folders of them")->required()->type_name("FILE");

@@ -33,6 +33,19 @@ std::string ProxyText(const report::ProxyStatus& proxy) {
   return text;
 }
 
+std::string KindText(const report::SourceKind& kind) {
+  if (kind.state == "absent") return "not installed in the cluster";
+  std::string text = kind.state + ", " + std::to_string(kind.objects) + " objects";
+  if (!kind.synced) text += ", not all yet";
+  if (!kind.error.empty()) text += ": " + kind.error;
+  return text;
+}
+
+std::string SourceText(const report::AgentStatus& status) {
+  const auto seconds = static_cast<long long>(status.age_seconds);
+  return status.source + (seconds > 0 ? ", as it was " + std::to_string(seconds) + " s ago" : "");
+}
+
 std::string UseText(std::uint64_t entries, std::uint64_t capacity) {
   return std::to_string(entries) + " of " + std::to_string(capacity);
 }
@@ -52,7 +65,7 @@ std::string StatusText(const report::AgentStatus& status) {
            {{"version", status.version},
             {"ready", status.ready ? "yes" : "no"},
             {"started", status.started},
-            {"source", status.source},
+            {"source", SourceText(status)},
             {"enforcement", status.enforcement},
             {"generation", std::to_string(status.generation)},
             {"pods", std::to_string(status.pods_governed) + " governed, " + std::to_string(status.pods_ungoverned) +
@@ -62,6 +75,9 @@ std::string StatusText(const report::AgentStatus& status) {
             {"proxy", ProxyText(status.proxy)}})) {
     text += line + "\n";
   }
+  std::vector<std::pair<std::string, std::string>> kinds;
+  for (const report::SourceKind& kind : status.kinds) kinds.emplace_back(kind.kind, KindText(kind));
+  text += Section("watched", Pairs(kinds));
   text += Section("problems", status.problems);
   text += Section("warnings", status.warnings);
   text += Section("findings", findings);

@@ -14,6 +14,7 @@
 #include <fstream>
 
 #include "agent/node/cgroup.h"
+#include "agent/node/netns.h"
 #include "agent/node/sockets.h"
 
 namespace egress::agent {
@@ -75,11 +76,8 @@ Result<std::unique_ptr<Agent>> Agent::Start(EventLoop& loop, const Options& opti
 }
 
 Result<void> Agent::Open() {
-  if (options_.manifests.empty()) {
-    return Error{"the Kubernetes API as source is not built yet: give --manifests DIR"};
-  }
   if (auto done = TakeRunFolder(); !done) return done;
-  if (auto done = ReadSourceFirst(); !done) return done;
+  if (auto done = OpenSource(); !done) return done;
   // All that can be wrong with how it was started comes before the first program is attached.
   if (auto done = StartPages(); !done) return done;
   auto cgroups = Cgroups();
@@ -109,7 +107,13 @@ Result<void> Agent::Open() {
       std::move(folders));
   if (!pods) return std::move(pods).error();
   pods_ = *std::move(pods);
-  if (auto done = ApplyFirst(); !done) return done;
+  if (directory_) {
+    if (auto done = ApplyFirst(); !done) return done;
+  } else {
+    ServeWhatIsInForce();
+    LookAtMesh();
+    if (!options_.config.settings.mesh_cidrs.empty()) kubernetes_->Start();
+  }
   return Serve();
 }
 
@@ -168,14 +172,16 @@ void Agent::WarnOfPodsElsewhere() {
   }
 }
 
-Result<void> Agent::ReadSourceFirst() {
+Result<void> Agent::OpenSource() { return options_.manifests.empty() ? OpenKubernetes() : OpenDirectory(); }
+
+Result<void> Agent::OpenDirectory() {
   auto directory = source::DirectorySource::Open(options_.manifests);
   if (!directory) return std::move(directory).error();
   directory_ = *std::move(directory);
   auto files = directory_->InitialScan();
   if (!files) return std::move(files).error();
   TakeUnits(*files);
-  return loop_.Watch(directory_->fd(), EPOLLIN, [this](std::uint32_t) { OnSource(); });
+  return loop_.Watch(directory_->fd(), EPOLLIN, [this](std::uint32_t) { OnDirectory(); });
 }
 
 void Agent::TakeUnits(const std::vector<source::DirectorySource::Change>& changes) {
@@ -201,7 +207,8 @@ Result<void> Agent::ApplyFirst() {
   }
   KeepLeftovers();
   pending_.network = store_.Network();
-  proxy_->Start();
+  for (auto& [account, policies] : pending_.accounts) policies = store_.PoliciesOf(account);
+  if (!std::exchange(proxy_started_, true)) proxy_->Start();
   auto problems = enforcer_->Apply(std::exchange(pending_, {}), [this](std::uint32_t generation, const auto& documents) {
     proxy_->Commit(generation, documents);
   });
@@ -213,18 +220,26 @@ Result<void> Agent::ApplyFirst() {
   return {};
 }
 
-// Pods that were governed when the agent before this one ended, and whose object is gone since.
+// Pods that were governed when the agent before this one ended, and whose object is gone since, or not known yet.
 void Agent::KeepLeftovers() {
+  const auto paths = kubernetes_ ? node::NetnsPaths() : std::map<std::uint64_t, std::string>();
   for (const auto& left : enforcer_->pods().Leftovers()) {
-    if (pods_->present().contains(left.cookie)) continue;
+    const auto present = pods_->present().find(left.cookie);
+    if (present != pods_->present().end() && !present->second.object_gone) continue;
     char name[IF_NAMESIZE];
-    // One whose namespace is not found (yet) keeps what it had.
+    // One whose namespace is not found (yet) keeps what it had. With manifests, the path of one that is present leads
+    // elsewhere now; from the API it may be the successor of the same name.
     const auto view = store_.FindPod(left.name);
-    const bool known = view.pod != nullptr && (!view.governed || pods_->IsPresent(left.name));
+    const bool known = view.pod != nullptr && (!view.governed || (directory_ && pods_->IsPresent(left.name)));
     const bool alive = left.host_ifindex != 0 &&
                        ::if_indextoname(static_cast<unsigned>(left.host_ifindex), name) != nullptr;
     if (!alive || known) {  // over, or not governed any more, or in another namespace now
       pending_.pods_gone.push_back(left.cookie);
+      if (present != pods_->present().end()) pods_->ForgetLeftover(left.cookie);
+      continue;
+    }
+    if (present != pods_->present().end()) {
+      OnPodPresent(present->second);
       continue;
     }
     node::PodInterface interface;
@@ -235,7 +250,8 @@ void Agent::KeepLeftovers() {
     interface.mac = left.mac;
     interface.addresses = left.addresses;
     interface.guarded = true;
-    pods_->KeepLeftover(left.name, left.service_account, interface);
+    const auto path = paths.find(left.cookie);
+    pods_->KeepLeftover(left.name, left.service_account, interface, path == paths.end() ? "" : path->second);
   }
 }
 
@@ -261,8 +277,10 @@ Result<void> Agent::Serve() {
   control_.emplace(*std::move(control));
   std::function<void()> tick = [this] {
     Periodic();
-    for (const auto& fault : enforcer_->RepairAttachments()) Problem(fault);
-    if (++periods_ % 2 == 0) Revoke();  // a ClientHello that never ends makes no change
+    if (in_force_) {
+      for (const auto& fault : enforcer_->RepairAttachments()) Problem(fault);
+      if (++periods_ % 2 == 0) Revoke();  // a ClientHello that never ends makes no change
+    }
   };
   struct Ticker {
     static void Next(EventLoop& loop, std::function<void()> work) {
@@ -290,14 +308,17 @@ Result<void> Agent::StartPages() {
 }
 
 std::optional<std::string> Agent::NotReady() const {
-  if (!in_force_) return "policies are not in force yet";
+  if (!in_force_) {
+    const std::string why = !mesh_missing_.empty() ? mesh_missing_ : kubernetes_ ? kubernetes_->WhyNotSynced() : "";
+    return "policies are not in force yet" + (why.empty() ? "" : ": " + why);
+  }
   if (!proxy_->ready()) return "egress-proxy is not ready";
   return std::nullopt;
 }
 
 // ---- Changes ----
 
-void Agent::OnSource() {
+void Agent::OnDirectory() {
   const auto read = std::chrono::steady_clock::now();
   auto files = directory_->Poll();
   if (!files) {
@@ -305,6 +326,11 @@ void Agent::OnSource() {
     return;
   }
   TakeUnits(*files);
+  Settle(read);
+}
+
+// Brings into force what the store has been told since the last time.
+void Agent::Settle(std::chrono::steady_clock::time_point read) {
   const policy::Changes changes = store_.Commit();
   if (changes.empty()) return;
   RememberMeshConfigUnits();

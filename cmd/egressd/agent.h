@@ -10,6 +10,8 @@
 
 #include "agent/datapath/readers.h"
 #include "agent/source/directory.h"
+#include "agent/source/event_writer.h"
+#include "agent/source/kubernetes.h"
 #include "cmd/egressd/control.h"
 #include "cmd/egressd/enforcer.h"
 #include "cmd/egressd/event_log.h"
@@ -24,12 +26,15 @@ namespace egress::agent {
 
 class Agent {
  public:
-  // Reads every source once, brings all of it into force, and serves the pages. An error tells what to do.
+  // Reads every source once, brings all of it into force, and serves the pages. From the Kubernetes API that comes to an
+  // end within `loop`: until then what is in force stays. An error tells what to do.
   static Result<std::unique_ptr<Agent>> Start(EventLoop& loop, const Options& options);
   ~Agent();
 
   // What is in force stays; the proxy drains.
   void Stop();
+  // It has stopped the loop, since it cannot do its work. The log says why.
+  bool failed() const { return failed_; }
 
  private:
   Agent(EventLoop& loop, const Options& options);
@@ -37,14 +42,24 @@ class Agent {
   Result<std::vector<std::string>> Cgroups();
   void WarnOfPodsElsewhere();
   Result<void> TakeRunFolder();
-  Result<void> ReadSourceFirst();
+  Result<void> OpenSource();
+  Result<void> OpenDirectory();
+  Result<void> OpenKubernetes();
   void RememberMeshConfigUnits();
   Result<void> ApplyFirst();
   void KeepLeftovers();
   Result<void> StartPages();
   Result<void> Serve();
 
-  void OnSource();
+  void OnDirectory();
+  void OnObjects(const std::vector<source::ObjectChange>& changes, const source::Resource& resource);
+  void OnSynced();
+  void ServeWhatIsInForce();
+  void LookAtMesh();
+  void TellFindings(const std::vector<policy::Finding>& findings);
+  void TellUnguarded();
+  void TakeOffTaint();
+  void Settle(std::chrono::steady_clock::time_point read);
   void TakeUnits(const std::vector<source::DirectorySource::Change>& changes);
   void OnPodPresent(const NodePod& pod);
   void OnPodGone(const NodePod& pod, bool over);
@@ -59,6 +74,7 @@ class Agent {
   void Problem(const std::string& text);
   void LogFindings();
   std::optional<std::string> NotReady() const;
+  void FillSource(report::AgentStatus& status) const;
   report::AgentStatus Status() const;
   PodWarningInput WarningInput() const;
   std::vector<report::PodStatus> PodStatuses() const;
@@ -72,7 +88,9 @@ class Agent {
   Fd run_lock_;
   std::string state_file_;
   std::vector<std::string> remembered_units_;  // as state_file_ has them
-  std::unique_ptr<source::DirectorySource> directory_;
+  std::unique_ptr<source::DirectorySource> directory_;    // one of the two
+  std::unique_ptr<source::KubernetesSource> kubernetes_;
+  std::unique_ptr<source::EventWriter> event_writer_;
   std::unique_ptr<Enforcer> enforcer_;
   std::unique_ptr<ProxyProcess> proxy_;
   std::unique_ptr<NodePods> pods_;
@@ -84,6 +102,12 @@ class Agent {
   Change pending_;
   bool in_force_ = false;   // the first change is applied
   bool ready_once_ = false;
+  bool failed_ = false;
+  bool proxy_started_ = false;
+  std::map<std::pair<std::string, policy::ObjectId>, std::string> told_;  // Events on objects: what they said
+  std::map<std::uint64_t, std::string> unguarded_;                       // as of the last look
+  std::string mesh_missing_;                    // why meshCIDRs has to be set; empty: it is
+  std::vector<std::string> mesh_warnings_;
   EventLoop::TimerId revoke_timer_ = 0;
   unsigned periods_ = 0;
   std::uint64_t events_lost_ = 0;

@@ -65,6 +65,14 @@ void Agent::Periodic() {
   int governed = 0, ungoverned = 0;
   for (const auto& view : store_.Pods()) (view.governed ? governed : ungoverned)++;
   metrics_.SetPods(governed, ungoverned);
+  if (kubernetes_) {
+    metrics_.SetSourceAge(kubernetes_->Age().count());
+    TellUnguarded();
+    if (!ready_once_ && !NotReady()) {
+      ready_once_ = true;
+      TakeOffTaint();
+    }
+  }
 }
 
 void Agent::OnKernelEvent(const event& one) {
@@ -135,6 +143,7 @@ void Agent::LogFindings() {
     spdlog::log(finding.severity == policy::Severity::kError ? spdlog::level::err : spdlog::level::warn, "{}",
                 finding.ToString());
   }
+  if (kubernetes_) TellFindings(findings);
   std::sort(findings.begin(), findings.end());
   logged_findings_ = std::move(findings);
 }
@@ -142,7 +151,7 @@ void Agent::LogFindings() {
 report::AgentStatus Agent::Status() const {
   report::AgentStatus status;
   status.version = EGRESS_VERSION;
-  status.source = "manifests in " + options_.manifests;
+  FillSource(status);
   status.ready = !NotReady();
   status.started = report::FormatTime(started_);
   for (const auto& view : store_.Pods()) (view.governed ? status.pods_governed : status.pods_ungoverned)++;

@@ -32,6 +32,8 @@ std::size_t Enforcer::PolicyCount(const policy::ServiceAccount& account) const {
   return known != accounts_.end() ? known->second.policies.size() : 0;
 }
 
+void Enforcer::Adopt() { documents_.Adopt(generation()); }
+
 Result<std::vector<std::string>> Enforcer::Apply(const Change& change, const BeforeSwitch& before_switch) {
   std::vector<std::string> problems;
   rules_.Sweep();
@@ -110,6 +112,9 @@ void Enforcer::AddDifference(const std::vector<policy::PolicyPtr>& before, const
 
 Enforcer::Documents Enforcer::StageAccounts(const Change& change, std::vector<std::string>& problems) {
   Touched touched;
+  if (first_) {  // what was adopted may be gone
+    for (const auto& [id, policy] : documents_.All()) touched.try_emplace(id);
+  }
   for (const auto& id : unwritten_) touched.try_emplace(id);
   unwritten_.clear();
   for (const auto& [id, policies] : change.accounts) {

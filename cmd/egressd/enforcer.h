@@ -50,6 +50,9 @@ class Enforcer {
   // Programs that somebody has detached or moved are put back; what was wrong, in words.
   std::vector<std::string> RepairAttachments() { return attachments_.Repair(); }
 
+  // Before the first change: AllDocuments() are then those that an agent before this one has left in force.
+  void Adopt();
+
   bool HasAccount(const policy::ServiceAccount& account) const { return accounts_.contains(account); }
   std::size_t PolicyCount(const policy::ServiceAccount& account) const;
   std::map<policy::ObjectId, policy::PolicyPtr> AllDocuments() const { return documents_.All(); }

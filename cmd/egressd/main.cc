@@ -83,7 +83,7 @@ int Run(const egress::agent::Options& options) {
   }
   loop->Run();
   (*agent)->Stop();
-  return kOk;
+  return (*agent)->failed() ? kFailed : kOk;
 }
 
 }  // namespace

@@ -125,6 +125,9 @@ struct Metrics::Impl {
       AddGauge(registry, "egressd_pods", "Pods of this node, by whether they are governed.", {{"governed", "true"}});
   prometheus::Gauge& pods_ungoverned =
       AddGauge(registry, "egressd_pods", "Pods of this node, by whether they are governed.", {{"governed", "false"}});
+  prometheus::Gauge& source_age = AddGauge(
+      registry, "egressd_source_age_seconds",
+      "For how long what is known of policy and pods has not been kept up; 0 while the source is watched.", {});
   prometheus::Histogram& apply = prometheus::BuildHistogram()
                                      .Name("egressd_policy_apply_seconds")
                                      .Help("From the reading of a change of policy until it is in force.")
@@ -170,6 +173,8 @@ void Metrics::SetPods(int governed, int ungoverned) {
   impl_->pods_governed.Set(governed);
   impl_->pods_ungoverned.Set(ungoverned);
 }
+
+void Metrics::SetSourceAge(double seconds) { impl_->source_age.Set(seconds); }
 
 void Metrics::ObservePolicyApply(std::chrono::nanoseconds time) {
   impl_->apply.Observe(std::chrono::duration<double>(time).count());

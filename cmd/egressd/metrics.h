@@ -46,6 +46,7 @@ class Metrics {
 
   void SetPolicies(int valid, int invalid);
   void SetPods(int governed, int ungoverned);
+  void SetSourceAge(double seconds);
   void ObservePolicyApply(std::chrono::nanoseconds time);  // change read -> in force
   void CountHttpRequests(const policy::ServiceAccount& account, int code, std::string_view verdict,
                          std::uint64_t count);

@@ -75,7 +75,7 @@ void NodePods::Update(const policy::ObjectId& id, const policy::Store::PodView& 
 }
 
 void NodePods::KeepLeftover(const policy::ObjectId& id, const policy::ServiceAccount& account,
-                            const node::PodInterface& interface) {
+                            const node::PodInterface& interface, const std::string& path) {
   auto object = std::make_shared<policy::Pod>();
   object->id = id;
   object->service_account = account;
@@ -84,6 +84,12 @@ void NodePods::KeepLeftover(const policy::ObjectId& id, const policy::ServiceAcc
   pod.object = std::move(object);
   pod.interface = interface;
   pod.object_gone = true;
+  pod.netns_path = path;
+  if (auto netns = path.empty() ? Result<Fd>(Error{}) : node::OpenNetns(path); netns) {
+    pod.netns = std::make_shared<const Fd>(*std::move(netns));
+    if (auto done = paths_.Add(path); !done) callbacks_.problem("watch " + path + ": " + done.error().message);
+    WatchPodLinks(interface.cookie);
+  }
   callbacks_.present(pod);
 }
 

@@ -56,9 +56,12 @@ class NodePods {
 
   // The pod's object as it is now; view.pod == nullptr: it is gone.
   void Update(const policy::ObjectId& id, const policy::Store::PodView& view);
-  // A pod that an agent before this one governed and whose object is gone. Its interface is looked at.
+  // A pod that an agent before this one governed and whose object is gone, or not known yet. Its interface is looked at.
+  // With `path`, which leads to its namespace, it can be served http.
   void KeepLeftover(const policy::ObjectId& id, const policy::ServiceAccount& account,
-                    const node::PodInterface& interface);
+                    const node::PodInterface& interface, const std::string& path = "");
+  // It turns out that such a pod is not governed any more.
+  void ForgetLeftover(std::uint64_t cookie) { Drop(cookie, false); }
 
   // What the chained CNI plugin says, from ADD to DEL (Kubernetes). A pod whose object is known already is present
   // when AddSandbox() returns, else as soon as Update() has told of it.

@@ -35,6 +35,11 @@ void FillLists(const json& from, AgentStatus& status) {
     status.maps.push_back({item.at("map").get<std::string>(), item.at("entries").get<std::uint64_t>(),
                            item.at("capacity").get<std::uint64_t>()});
   }
+  for (const json& item : from.at("kinds")) {
+    status.kinds.push_back({item.at("kind").get<std::string>(), item.at("state").get<std::string>(),
+                            item.at("synced").get<bool>(), item.at("objects").get<std::uint64_t>(),
+                            item.at("error").get<std::string>()});
+  }
 }
 
 // The exceptions of nlohmann::json end here.
@@ -76,13 +81,22 @@ json AgentStatus::ToJson() const {
                  {"warnings", warnings},
                  {"enforcement", enforcement},
                  {"generation", generation},
-                 {"maps", json::array()}};
+                 {"maps", json::array()},
+                 {"kinds", json::array()},
+                 {"ageSeconds", age_seconds}};
   for (const policy::Finding& finding : findings) result["findings"].push_back(FindingToJson(finding));
   for (const AttachedProgram& program : programs) {
     result["programs"].push_back({{"program", program.program}, {"where", program.where}});
   }
   for (const MapUse& use : maps) {
     result["maps"].push_back({{"map", use.map}, {"entries", use.entries}, {"capacity", use.capacity}});
+  }
+  for (const SourceKind& kind : kinds) {
+    result["kinds"].push_back({{"kind", kind.kind},
+                               {"state", kind.state},
+                               {"synced", kind.synced},
+                               {"objects", kind.objects},
+                               {"error", kind.error}});
   }
   return result;
 }
@@ -106,6 +120,7 @@ Result<AgentStatus> StatusFromJson(const json& from) {
     from.at("warnings").get_to(status.warnings);
     from.at("enforcement").get_to(status.enforcement);
     from.at("generation").get_to(status.generation);
+    from.at("ageSeconds").get_to(status.age_seconds);
     FillLists(from, status);
   });
   if (error) return *std::move(error);

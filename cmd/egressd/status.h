@@ -38,6 +38,16 @@ struct MapUse {
   bool operator==(const MapUse&) const = default;
 };
 
+// A kind of object that is watched in the Kubernetes API.
+struct SourceKind {
+  std::string kind;
+  std::string state;    // "listing", "watching", "waiting", "absent": the cluster has no such kind
+  bool synced = false;  // has been listed once
+  std::uint64_t objects = 0;
+  std::string error;    // why it waits
+  bool operator==(const SourceKind&) const = default;
+};
+
 struct AgentStatus {
   std::string version;
   std::string source;   // "manifests in /etc/egressd/manifests"
@@ -56,6 +66,8 @@ struct AgentStatus {
   std::string enforcement = "enforce";  // or "audit"
   std::uint32_t generation = 0;
   std::vector<MapUse> maps;
+  std::vector<SourceKind> kinds;  // of the Kubernetes API; empty with manifests
+  double age_seconds = 0;         // for how long what is known of them has not been kept up
 
   nlohmann::json ToJson() const;
 };

@@ -30,6 +30,7 @@ class Agent:
         (self.folder / "new").mkdir()
         self.config_file, self.log_file = self.folder / "config.yaml", self.folder / "log"
         self.process, self.markers = None, 0
+        self.source = {"manifests": self.manifests}
         self.configure(**(config or {}))
 
     # ---- Its input ----
@@ -70,20 +71,23 @@ class Agent:
             return
         self.markers += 1
         name = f"marker{self.markers}"
-        self.write("zz-marker.json", {"apiVersion": "policy.openservicemesh.io/v1alpha1", "kind": "Egress",
-                                      "metadata": {"name": name, "namespace": "marker"}, "spec": {}})
+        self.write_marker(name)
         end = time.monotonic() + 10
         while f"marker/{name}" not in self.ctl("-o", "json", "status").stdout:
             if time.monotonic() > end or not self.running():
                 raise AssertionError("a change was not taken up: " + self.log()[-2000:])
 
+    def write_marker(self, name):
+        self.write("zz-marker.json", {"apiVersion": "policy.openservicemesh.io/v1alpha1", "kind": "Egress",
+                                      "metadata": {"name": name, "namespace": "marker"}, "spec": {}})
+
     # ---- Its life ----
 
     def flags(self, **changes):
         """Its flags, with some changed (run_dir=...) or left out (config=None)."""
-        flags = {"manifests": self.manifests, "run_dir": self.run_dir, "bpffs": self.bpffs,
+        flags = {"run_dir": self.run_dir, "bpffs": self.bpffs,
                  "cgroup_root": self.cgroup, "config": self.config_file, "metrics_listen": self.metrics,
-                 "node_name": "node-1", **changes}
+                 "node_name": "node-1", **self.source, **changes}
         return [str(part) for name, value in flags.items() if value is not None
                 for part in ("--" + name.replace("_", "-"), value)]
 

@@ -29,10 +29,14 @@ class WorldCase(unittest.TestCase):
         cls.world = World()
         cls.addClassCleanup(cls.world.close)
         cls.pod = cls.world.add_pod()
-        cls.agent = cls.world.add_agent(config=cls.CONFIG)
+        cls.agent = cls.make_agent()
         cls.agent.apply(manifests.namespace("curl"), cls.pod.manifest(), *cls.OBJECTS)
         if cls.START:
             cls.agent.start()
+
+    @classmethod
+    def make_agent(cls):
+        return cls.world.add_agent(config=cls.CONFIG)
 
     def run(self, result=None):
         before = len(result.failures) + len(result.errors) if result else 0

@@ -193,9 +193,9 @@ class World:
         pod.build(linked)
         return pod
 
-    def add_agent(self, name="agent", **options):
-        agent = Agent(self.node_path, self.folder, options.pop("cgroup", self.pods_cgroup), self.agent_cgroup, name,
-                      **options)
+    def add_agent(self, name="agent", kind=Agent, **options):
+        agent = kind(self.node_path, self.folder, options.pop("cgroup", self.pods_cgroup), self.agent_cgroup, name,
+                     **options)
         self.stack.callback(agent.remove)
         self.agents.append(agent)
         return agent
