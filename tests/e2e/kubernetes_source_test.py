@@ -223,7 +223,7 @@ class AwayServer(KubernetesCase):
         unchanged()
         status, why = self.agent.page("/readyz")
         self.assertEqual(status, 503)
-        self.assertIn("waits for the first list of MeshConfig", why)
+        self.assertIn("policies are not in force yet", why)
         self.assertIn("cannot reach http://127.0.0.1:6443", why)
         self.api.delete(manifests.route_group("get"))
         self.api.apply(egress("rules", tcp_port(5001), port(HTTP_PORT, "http"), hosts=["allowed.test"], routes=["post"]),
