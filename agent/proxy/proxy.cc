@@ -140,6 +140,9 @@ Result<void> Proxy::Start(std::vector<Fd> fds) {
   }
   for (const auto& worker : workers_) environment_->workers.push_back(worker.get());
   for (const auto& worker : workers_) threads_.emplace_back([w = worker.get()] { w->Run(); });
+  if (before_ready_) {
+    if (Result<void> done = before_ready_(); !done) return done;
+  }
   return channel_.Send({{"type", "ready"}});
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <chrono>
+#include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -24,6 +25,9 @@ class Proxy {
   // `lookup` replaces the look-up in the map `sockets`, which no test without a kernel program could fill.
   Proxy(const Settings& settings, Channel channel, OriginalLookup lookup = nullptr);
   ~Proxy();
+
+  // Called once all threads run, and before anything of a pod is at hand; where it fails, so does Run().
+  void set_before_ready(std::function<Result<void>()> call) { before_ready_ = std::move(call); }
 
   // Until the agent closes the channel, or a drain has ended. SIGTERM, read from `signal_fd` (a signalfd; -1: none),
   // drains for kTermSeconds.
@@ -56,6 +60,7 @@ class Proxy {
   Settings settings_;
   Channel channel_;
   OriginalLookup lookup_;
+  std::function<Result<void>()> before_ready_;
   Fd wake_;
   Fd sockets_map_;
   Accounts accounts_;

@@ -13,6 +13,7 @@
 
 #include "agent/proxy/proxy.h"
 #include "cmd/egress-proxy/privileges.h"
+#include "cmd/egress-proxy/system_calls.h"
 
 namespace {
 
@@ -52,7 +53,9 @@ int Run(int channel_fd, int workers) {
   egress::proxy::Settings settings;
   FitToDescriptors(&settings.bounds);
   settings.workers = workers > 0 ? workers : AvailableCpus();
+  settings.bounds = egress::proxy::ForWorkers(settings.bounds, settings.workers);
   egress::proxy::Proxy proxy(settings, egress::proxy::Channel(egress::Fd(channel_fd)));
+  proxy.set_before_ready(egress::AllowOnlyNeededCalls);
   const egress::Result<void> ended = proxy.Run(term.get());
   if (ended) return 0;
   // The usual end: the agent has closed the channel, or is dead.
