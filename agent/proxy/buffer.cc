@@ -71,6 +71,7 @@ bool Buffer::Reserve(std::size_t bytes) {
   const std::size_t wanted = used + bytes <= BlockPool::kSmall ? BlockPool::kSmall : BlockPool::kLarge;
   if (used + bytes > wanted) return false;
   if (wanted == BlockPool::kLarge && account_->large >= account_->max_large) return false;
+  if (!MayTake(wanted)) return false;
   char* block = account_->pool->Take(wanted);
   account_->taken += wanted;
   if (wanted == BlockPool::kLarge) ++account_->large;
@@ -84,6 +85,7 @@ bool Buffer::Reserve(std::size_t bytes) {
 
 void Buffer::Enlarge() {
   if (!empty() || capacity_ == BlockPool::kLarge || account_->large >= account_->max_large / 2) return;
+  if (!MayTake(BlockPool::kLarge)) return;
   Clear();
   block_ = account_->pool->Take(BlockPool::kLarge);
   capacity_ = BlockPool::kLarge;

@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <cstdint>
 #include <string_view>
 #include <vector>
 
@@ -14,25 +15,28 @@ class BlockPool {
   static constexpr std::size_t kSmall = 4U << 10;
   static constexpr std::size_t kLarge = 72U << 10;  // holds a head of kMaxHeadBytes, rewritten
 
-  BlockPool() = default;
+  explicit BlockPool(std::size_t most = SIZE_MAX) : most_(most) {}
   ~BlockPool();
   BlockPool(const BlockPool&) = delete;
   BlockPool& operator=(const BlockPool&) = delete;
 
   char* Take(std::size_t size);  // kSmall or kLarge
+  bool Has(std::size_t size) const { return taken_ + size <= most_; }
   void Give(char* block, std::size_t size);
   std::size_t taken() const { return taken_; }  // bytes that are with buffers now
 
  private:
+  std::size_t most_;
   std::size_t taken_ = 0;
   std::vector<char*> small_;
   std::vector<char*> large_;
 };
 
-// Whose memory it is: the buffers of one pod in one worker share the number of large blocks that they may hold.
+// Whose memory it is: the buffers of one pod in one worker share the bytes and the large blocks that they may hold.
 struct BufferAccount {
   BlockPool* pool = nullptr;
-  std::size_t taken = 0;  // bytes
+  std::size_t most = SIZE_MAX;  // bytes
+  std::size_t taken = 0;
   std::uint32_t large = 0;
   std::uint32_t max_large = 64;
 };
@@ -50,7 +54,7 @@ class Buffer {
   bool empty() const { return begin_ == end_; }
 
   // Makes room for at least `bytes` more, moving what is there and growing as needed. False: that is over the bound,
-  // of one buffer or of the pod.
+  // of one buffer, of the pod or of all pods.
   bool Reserve(std::size_t bytes);
   // Takes a large block where the buffer is empty and the pod has not used up half of those that it may have; the
   // other half is for heads, which cannot do without.
@@ -67,6 +71,8 @@ class Buffer {
   void Clear();  // gives the block back
 
  private:
+  bool MayTake(std::size_t size) const { return account_->taken + size <= account_->most && account_->pool->Has(size); }
+
   BufferAccount* account_;
   char* block_ = nullptr;
   std::uint32_t capacity_ = 0;

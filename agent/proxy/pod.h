@@ -29,7 +29,8 @@ struct Pod {
   const std::shared_ptr<Account> account;
   UpstreamSockets sockets;
   UsageTable usages;
-  std::atomic<std::uint32_t> connections{0};  // downstream, in all workers
+  std::atomic<std::uint32_t> connections{0};     // downstream, in all workers
+  std::atomic<std::uint32_t> idle_upstreams{0};  // ... and those upstream that no request uses
 };
 
 // A listener of a pod. Each worker that watches it holds a reference; the last one closes it.

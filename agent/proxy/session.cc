@@ -84,15 +84,17 @@ void Session::OnUpstream(std::uint32_t flags) {
 
 void Session::Advance() {
   const Phase before = phase_;
-  bool moved = false;
-  for (int steps = 0; !dead(); ++steps) {
+  int steps = 0;
+  while (!dead()) {
     if (steps == kStepsAtOnce) {
-      worker_.Again(this);
+      worker_.Again(&pod_, &events_);
       break;
     }
     if (!Step()) break;
-    moved = true;
+    ++steps;
   }
+  worker_.Charge(&pod_, steps + 1);
+  const bool moved = steps > 0;
   if (!dead() && (moved || phase_ != before)) Touch();
 }
 

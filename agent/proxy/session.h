@@ -49,6 +49,7 @@ class Session {
   bool idle() const { return phase_ == Phase::kHead && down_in_.empty() && down_out_.empty(); }
   Clock::time_point deadline() const { return deadline_; }
   PodSlot& pod() const { return pod_; }
+  Pollable* events() { return &events_; }
   std::size_t index() const { return index_; }
   void set_index(std::size_t index) { index_ = index; }
   std::uint64_t number() const { return number_; }  // of all that its worker had

@@ -1,6 +1,7 @@
 // A connection to an origin, and those kept for the next request.
 #pragma once
 
+#include <atomic>
 #include <chrono>
 #include <cstdint>
 #include <map>
@@ -22,6 +23,8 @@ struct Pollable {
   enum class Kind : std::uint8_t { kWake, kListener, kDownstream, kUpstream };
   Kind kind;
   void* owner;
+  bool queued = false;      // it waits for its pod's turn
+  std::uint32_t flags = 0;  // events that it waits with
 };
 
 struct Target {
@@ -51,7 +54,9 @@ using UpstreamPtr = std::unique_ptr<Upstream>;
 // The idle upstream connections of one pod in one worker.
 class IdleUpstreams {
  public:
-  explicit IdleUpstreams(std::size_t per_target) : per_target_(per_target) {}
+  // At most `per_target` for each target, and no more than `most` in `count`, which all workers share.
+  IdleUpstreams(std::size_t per_target, std::uint32_t most, std::atomic<std::uint32_t>* count)
+      : per_target_(per_target), most_(most), count_(*count) {}
 
   UpstreamPtr Take(const Target& target);  // the one used last, or null
   // The one given back where there is no room for it.
@@ -64,6 +69,8 @@ class IdleUpstreams {
 
  private:
   std::size_t per_target_;
+  std::uint32_t most_;
+  std::atomic<std::uint32_t>& count_;
   std::map<Target, std::vector<UpstreamPtr>> idle_;  // no empty vectors; the oldest first
 };
 

@@ -11,6 +11,7 @@ namespace egress::proxy {
 Worker::Worker(Environment* environment)
     : environment_(*environment),
       reports_(&environment->refusals, &environment->others),
+      blocks_(environment->settings.bounds.buffers),
       now_(Clock::now()),
       next_tick_(Clock::time_point::max()) {}
 
@@ -144,12 +145,12 @@ bool Worker::Register(int fd, Pollable* events) {
 
 void Worker::Unregister(int fd) { ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, fd, nullptr); }
 
-void Worker::Again(Session* session) { again_.push_back(session); }
+void Worker::Again(PodSlot* pod, Pollable* events) { Queue(pod, events, 0); }
 
 void Worker::Ended(Session* session) {
   PodSlot& pod = session->pod();
   StopWaiting(session, &pod);
-  std::erase(again_, session);
+  Unqueue(&pod, session->events());
   const std::size_t at = session->index();
   ended_.push_back(std::move(pod.sessions[at]));
   if (at + 1 < pod.sessions.size()) {
@@ -163,6 +164,7 @@ void Worker::Ended(Session* session) {
 }
 
 void Worker::Bury(UpstreamPtr upstream) {
+  Unqueue(upstream->pod, &upstream->events);
   if (upstream->socket.valid()) Unregister(upstream->socket.fd());
   upstream->socket.Close();
   upstream->connection.Release();

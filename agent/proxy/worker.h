@@ -6,6 +6,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <deque>
 #include <functional>
 #include <memory>
 #include <mutex>
@@ -37,8 +38,8 @@ struct ListenerWatch {
 struct PodSlot {
   PodSlot(std::shared_ptr<Pod> shared_pod, BlockPool* pool, const Bounds& bounds)
       : pod(std::move(shared_pod)),
-        memory{.pool = pool, .max_large = bounds.large_blocks},
-        idle(bounds.idle_upstreams) {}
+        memory{.pool = pool, .most = bounds.pod_buffers, .max_large = bounds.large_blocks},
+        idle(bounds.idle_upstreams, bounds.idle_of_pod, &pod->idle_upstreams) {}
 
   std::shared_ptr<Pod> pod;
   BufferAccount memory;
@@ -46,6 +47,9 @@ struct PodSlot {
   std::vector<std::unique_ptr<ListenerWatch>> listeners;
   std::vector<std::unique_ptr<Session>> sessions;
   std::vector<Session*> waiting;  // for upstream sockets, the first come first
+  std::deque<Pollable*> queue;    // what has to wait until the other pods have had their turn
+  std::uint64_t turn = 0;         // number of the turn that `steps` counts
+  std::uint32_t steps = 0;        // that its sessions have made in it
   PodState seen;                  // state under which the sessions were judged last
   bool gone = false;              // what is live may end, nothing new begins
 };
@@ -97,8 +101,9 @@ class Worker {
   bool Register(int fd, Pollable* events);
   // Before an upstream socket is closed: the agent may still hold it too, and then closing ends no registration.
   void Unregister(int fd);
-  void Again(Session* session);  // goes on after other sessions had their turn
-  void Ended(Session* session);  // destroyed once no event can name it any more
+  void Again(PodSlot* pod, Pollable* events);  // goes on after other sessions had their turn
+  void Charge(PodSlot* pod, int steps);        // what a session has done counts against its pod's turn
+  void Ended(Session* session);                // destroyed once no event can name it any more
   void Bury(UpstreamPtr upstream);
   void Park(UpstreamPtr upstream);                                  // keeps it for the next request, or closes it
   Fd TakeSocket(Session* session, PodSlot* pod, SocketClass kind);  // invalid: SocketsArrived() will be called
@@ -110,12 +115,16 @@ class Worker {
  private:
   explicit Worker(Environment* environment);
   void Dispatch(Pollable* events, std::uint32_t flags);
+  void DispatchNow(Pollable* events, std::uint32_t flags);
+  void Queue(PodSlot* pod, Pollable* events, std::uint32_t flags);
+  void Unqueue(PodSlot* pod, Pollable* events);
+  bool TurnIsOver(PodSlot* pod);
   void OnUpstream(Upstream* upstream, std::uint32_t flags);
   void Accept(ListenerWatch* watch);
   void Admit(PodSlot* pod, Fd fd);
   void RefuseFull(PodSlot* pod, Fd fd, const socket_verdict& verdict);
   void RunPosted();
-  void RunAgain();
+  void RunQueues();
   void Tick();
   void TickPod(PodSlot* pod);
   void ServeWaiting(std::uint32_t slot);
@@ -135,7 +144,8 @@ class Worker {
   Pollable wake_events_{Pollable::Kind::kWake, nullptr};
   BlockPool blocks_;
   std::vector<std::unique_ptr<PodSlot>> pods_;
-  std::vector<Session*> again_;
+  std::size_t queued_ = 0;  // in the queues of all pods
+  std::uint64_t turn_ = 1;
   std::vector<std::unique_ptr<Session>> ended_;
   std::vector<UpstreamPtr> buried_;
   std::vector<std::unique_ptr<ListenerWatch>> unwatched_;

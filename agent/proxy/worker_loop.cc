@@ -7,6 +7,7 @@
 #include <array>
 #include <cerrno>
 #include <cstring>
+#include <utility>
 
 #include "agent/proxy/worker.h"
 
@@ -21,13 +22,14 @@ constexpr int kAcceptsAtOnce = 8;  // then other connections have their turn, an
 void Worker::Run() {
   std::array<epoll_event, kEventsAtOnce> events;
   while (running_) {
-    const int count = ::epoll_wait(epoll_.get(), events.data(), kEventsAtOnce, again_.empty() ? WaitMilliseconds() : 0);
+    const int count = ::epoll_wait(epoll_.get(), events.data(), kEventsAtOnce, queued_ == 0 ? WaitMilliseconds() : 0);
     now_ = Clock::now();
+    ++turn_;
     for (int i = 0; i < count; ++i) {
       Dispatch(static_cast<Pollable*>(events[static_cast<std::size_t>(i)].data.ptr),
                events[static_cast<std::size_t>(i)].events);
     }
-    RunAgain();
+    RunQueues();
     if (count > 0) next_tick_ = std::min(next_tick_, now_ + settings().timeouts.tick);
     if (now_ >= next_tick_) Tick();
     Sweep();
@@ -40,7 +42,61 @@ int Worker::WaitMilliseconds() const {
   return static_cast<int>(std::clamp<std::int64_t>(left, 0, 10'000));
 }
 
+// A turn: what epoll has, and what was queued before. A pod whose connections have made the steps that it has in a turn
+// waits for the next one, so that those of other pods wait for a part of its work and not for all of it.
 void Worker::Dispatch(Pollable* events, std::uint32_t flags) {
+  PodSlot* pod = nullptr;
+  if (events->kind == Pollable::Kind::kDownstream) {
+    const auto* session = static_cast<Session*>(events->owner);
+    if (session->dead()) return;
+    pod = &session->pod();
+  } else if (events->kind == Pollable::Kind::kUpstream) {
+    const auto* upstream = static_cast<Upstream*>(events->owner);
+    if (!upstream->socket.valid()) return;  // buried in this round
+    pod = upstream->pod;
+  }
+  // What is queued comes first, also what is queued of the same connection.
+  if (pod != nullptr && (events->queued || !pod->queue.empty() || TurnIsOver(pod))) return Queue(pod, events, flags);
+  DispatchNow(events, flags);
+}
+
+bool Worker::TurnIsOver(PodSlot* pod) { return pod->turn == turn_ && pod->steps >= settings().bounds.steps_a_turn; }
+
+void Worker::Charge(PodSlot* pod, int steps) {
+  if (pod->turn != turn_) pod->steps = 0;
+  pod->turn = turn_;
+  pod->steps += static_cast<std::uint32_t>(steps);
+}
+
+void Worker::Queue(PodSlot* pod, Pollable* events, std::uint32_t flags) {
+  events->flags |= flags;
+  if (std::exchange(events->queued, true)) return;
+  pod->queue.push_back(events);
+  ++queued_;
+}
+
+void Worker::Unqueue(PodSlot* pod, Pollable* events) {
+  events->flags = 0;
+  if (!std::exchange(events->queued, false)) return;
+  pod->queue.erase(std::find(pod->queue.begin(), pod->queue.end(), events));
+  --queued_;
+}
+
+void Worker::RunQueues() {
+  if (queued_ == 0) return;
+  for (const auto& pod : pods_) {
+    // No longer than it is now: a session that goes on comes to its end again.
+    for (std::size_t left = pod->queue.size(); left > 0 && !pod->queue.empty() && !TurnIsOver(pod.get()); --left) {
+      Pollable* events = pod->queue.front();
+      pod->queue.pop_front();
+      --queued_;
+      events->queued = false;
+      DispatchNow(events, std::exchange(events->flags, 0));
+    }
+  }
+}
+
+void Worker::DispatchNow(Pollable* events, std::uint32_t flags) {
   switch (events->kind) {
     case Pollable::Kind::kWake: RunPosted(); break;
     case Pollable::Kind::kListener: Accept(static_cast<ListenerWatch*>(events->owner)); break;
@@ -50,7 +106,6 @@ void Worker::Dispatch(Pollable* events, std::uint32_t flags) {
 }
 
 void Worker::OnUpstream(Upstream* upstream, std::uint32_t flags) {
-  if (!upstream->socket.valid()) return;  // buried in this round
   if (upstream->owner != nullptr) {
     upstream->owner->OnUpstream(flags);
     return;
@@ -62,7 +117,8 @@ void Worker::OnUpstream(Upstream* upstream, std::uint32_t flags) {
 }
 
 void Worker::Accept(ListenerWatch* watch) {
-  for (int i = 0; i < kAcceptsAtOnce && watch->listener; ++i) {
+  for (int i = 0; i < kAcceptsAtOnce && watch->listener && !TurnIsOver(watch->pod); ++i) {
+    Charge(watch->pod, 1);
     Fd fd(::accept4(watch->listener->get(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC));
     if (fd) {
       Admit(watch->pod, std::move(fd));
@@ -88,8 +144,8 @@ void Worker::Admit(PodSlot* pod, Fd fd) {
   const std::uint32_t of_pod = pod->pod->connections.fetch_add(1, std::memory_order_relaxed);
   const std::uint32_t of_all = environment_.connections.fetch_add(1, std::memory_order_relaxed);
   const Bounds& bounds = settings().bounds;
-  if (of_pod >= bounds.connections_per_pod || of_all >= bounds.connections || pod->memory.taken >= bounds.pod_buffers ||
-      blocks_.taken() >= bounds.buffers) {
+  if (of_pod >= bounds.connections_per_pod || of_all >= bounds.connections ||
+      pod->memory.taken >= bounds.pod_buffers / 2 || blocks_.taken() >= bounds.buffers / 2) {
     pod->pod->connections.fetch_sub(1, std::memory_order_relaxed);
     environment_.connections.fetch_sub(1, std::memory_order_relaxed);
     RefuseFull(pod, std::move(fd), *verdict);
@@ -115,15 +171,6 @@ void Worker::RefuseFull(PodSlot* pod, Fd fd, const socket_verdict& verdict) {
   event.source = socket.Peer();
   reports_.Tell(event, now_);
   socket.Reset();
-}
-
-void Worker::RunAgain() {
-  std::vector<Session*> sessions;
-  sessions.swap(again_);
-  for (std::size_t i = 0; i < sessions.size(); ++i) {
-    // Ended() takes a session off `again_`, not off this list.
-    if (!sessions[i]->dead()) sessions[i]->Advance();
-  }
 }
 
 void Worker::Tick() {

@@ -383,7 +383,7 @@ TEST_F(Upstreams, APodHasABoundedNumberOfConnections) {
 TEST_F(Upstreams, APodThatHoldsTooMuchGetsNoMoreConnections) {
   Settings settings = World::FastSettings();
   settings.workers = 1;
-  settings.bounds.pod_buffers = 10'000;
+  settings.bounds.pod_buffers = 24'000;  // of which half for what comes new
   World small(settings);
   // Heads that never become complete are held.
   Peer slow[3];
