@@ -5,6 +5,7 @@ import signal
 import sys
 
 import changes
+import flood
 import memory
 import network
 import programs
@@ -12,7 +13,7 @@ import proxies
 from table import Table
 from world import Problem, World
 
-BENCHMARKS = {"network": network, "programs": programs, "proxy": proxies, "changes": changes, "memory": memory}
+BENCHMARKS = {"network": network, "programs": programs, "proxy": proxies, "flood": flood, "changes": changes, "memory": memory}
 
 
 def arguments():
