@@ -23,6 +23,7 @@ class Attachments {
 
   // The boundary, in both directions, at the node's side of a pod's veth: tcx, or clsact where there is no tcx.
   Result<void> Guard(int host_ifindex, const std::string& host_name);
+  bool Guards(int host_ifindex) const { return guarded_.contains(host_ifindex); }
   // The interface is gone, or its pod is not governed any more.
   void Unguard(int host_ifindex);
   // Looks whether all is attached as it was, the boundary first in its chain, and puts it right: the kernel makes no event of
