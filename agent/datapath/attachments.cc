@@ -132,6 +132,8 @@ void Attachments::Unguard(int host_ifindex) {
     bpf_tc_detach(&hook, &options);
   }
   guarded_.erase(host_ifindex);
+  first_links_.erase({host_ifindex, false});
+  first_links_.erase({host_ifindex, true});
 }
 
 void Attachments::SweepForeign() {

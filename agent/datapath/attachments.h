@@ -23,6 +23,7 @@ class Attachments {
 
   // The boundary, in both directions, at the node's side of a pod's veth: tcx, or clsact where there is no tcx.
   Result<void> Guard(int host_ifindex, const std::string& host_name);
+  bool Guards(int host_ifindex) const { return guarded_.contains(host_ifindex); }
   // The interface is gone, or its pod is not governed any more.
   void Unguard(int host_ifindex);
   // Looks whether all is attached as it was, the boundary first in its chain, and puts it right: the kernel makes no event of
@@ -40,7 +41,7 @@ class Attachments {
   Result<bool> UpdatePinned(const char* program, const std::string& pin, std::uint64_t cgroup_id);
   Result<void> AttachTcx(const char* program, int ifindex, int attach_type);
   Result<void> AttachClsact(const char* program, int ifindex, bool egress);
-  std::string Fault(const char* program, int ifindex, bool egress) const;
+  std::string Fault(const char* program, int ifindex, bool egress);
   Result<void> MoveToFront(const char* program, int ifindex, bool egress);
   bool SocketsAttached() const;
   std::string TcPin(const char* program, int ifindex) const {
@@ -53,6 +54,7 @@ class Attachments {
   std::vector<std::string> cgroups_;
   std::set<std::string> socket_pins_;  // of the links to them
   std::map<int, std::string> guarded_;
+  std::map<std::pair<int, bool>, __u32> first_links_;  // (interface, egress) -> our link, once seen to be the first
 };
 
 // Takes the boundary off interfaces that carry it by clsact, which has no pins; for --uninstall.

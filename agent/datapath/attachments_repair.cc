@@ -71,7 +71,7 @@ constexpr const char* kDetached = " had been detached";
 }  // namespace
 
 // Empty where all is well, or the interface is gone.
-std::string Attachments::Fault(const char* program, int ifindex, bool egress) const {
+std::string Attachments::Fault(const char* program, int ifindex, bool egress) {
   if (!tcx_) {
     LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = ifindex, .attach_point = egress ? BPF_TC_EGRESS : BPF_TC_INGRESS);
     LIBBPF_OPTS(bpf_tc_opts, options, .handle = kClsactHandle, .priority = 1);
@@ -83,11 +83,16 @@ std::string Attachments::Fault(const char* program, int ifindex, bool egress) co
   }
   std::vector<ChainEntry> chain;
   if (!Chain(ifindex, egress ? kTcxEgress : kTcxIngress, chain)) return "";
+  __u32& first = first_links_[{ifindex, egress}];
+  if (first != 0 && !chain.empty() && chain.front().link == first) return "";
   bpf_link_info info = {};
   const __u32 link = LinkId(TcPin(program, ifindex), &info);
   const auto ours = [link](const ChainEntry& entry) { return link != 0 && entry.link == link; };
   const auto at = std::find_if(chain.begin(), chain.end(), ours);
-  if (at == chain.begin() && at != chain.end()) return "";
+  if (at == chain.begin() && at != chain.end()) {
+    first = link;
+    return "";
+  }
   if (at == chain.end()) return kDetached;
   return " ran only after program " + std::to_string(chain.front().program) + ", which somebody attached before it";
 }

@@ -48,7 +48,11 @@ Result<std::vector<Found>> OnTcx(int ifindex) {
 std::optional<Found> OnClsact(int ifindex) {
   LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = ifindex, .attach_point = BPF_TC_INGRESS);
   LIBBPF_OPTS(bpf_tc_opts, options, .handle = EGRESS_CNI_DENY_HANDLE, .priority = 1);
-  if (bpf_tc_query(&hook, &options) != 0) return std::nullopt;
+  // It would complain of every interface without a clsact qdisc.
+  const auto print = libbpf_set_print(nullptr);
+  const int queried = bpf_tc_query(&hook, &options);
+  libbpf_set_print(print);
+  if (queried != 0) return std::nullopt;
   Found found{Fd(::bpf_prog_get_fd_by_id(options.prog_id)), false};
   if (!IsDeny(found.program)) return std::nullopt;
   return found;

@@ -49,19 +49,20 @@ Result<bool> SameLayout(int pinned, const bpf_map* wanted) {
 
 // What policy is compiled into. The programs read them together, and those of the agent before this one go on with
 // theirs until the last is replaced: so either all are shared with them or none.
-constexpr std::string_view kPolicyMaps[] = {"pods",     "states",   "interfaces", "rules", "classes", "hosts",
+constexpr std::string_view kPolicyMaps[] = {"pods",     "states",   "interfaces", "rules",  "classes", "hosts",
                                             "policies", "networks", "ports",      "config", "routes"};
-// What cannot be compiled again: which slot is whose, which policy has which number, what is counted, and the generation
-// that the sockets' verdicts name.
-constexpr std::string_view kKeptMaps[] = {"pods", "policies", "config", "connections", "usage", "awaiting",
-                                          "hello_bytes"};
+// What cannot be compiled again: which slot is whose, which policy has which number, what is counted, and the
+// generation that the sockets' verdicts name.
+constexpr std::string_view kKeptMaps[] = {"pods",  "policies", "config",     "connections",
+                                          "usage", "awaiting", "hello_bytes"};
 
 template <std::size_t N>
 bool IsAmong(const std::string_view (&names)[N], std::string_view name) {
   return std::find(std::begin(names), std::end(names), name) != std::end(names);
 }
 
-// Does the kernel let an iterator over the storage of sockets see values that it could write? Some do not under lockdown.
+// Does the kernel let an iterator over the storage of sockets see values that it could write? Some do not under
+// lockdown.
 bool IteratesOverStorage() {
   const bpf_insn nothing[] = {{BPF_ALU64 | BPF_MOV | BPF_K, 0, 0, 0, 0}, {BPF_JMP | BPF_EXIT, 0, 0, 0, 0}};
   const int target = libbpf_find_vmlinux_btf_id("bpf_sk_storage_map", BPF_TRACE_ITER);
@@ -116,7 +117,8 @@ Result<void> KernelObject::OpenAndLoad() {
     const int error = errno;
     std::string hint;
     if (error == EPERM) hint = "; egressd needs CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON";
-    if (error == ENOENT || error == ESRCH) hint = "; the kernel needs CONFIG_DEBUG_INFO_BTF=y (/sys/kernel/btf/vmlinux)";
+    if (error == ENOENT || error == ESRCH)
+      hint = "; the kernel needs CONFIG_DEBUG_INFO_BTF=y (/sys/kernel/btf/vmlinux)";
     return ErrnoError("load the BPF programs (Linux 6.1 or later is needed): " + last_words + hint, error);
   }
   return {};
@@ -197,8 +199,8 @@ Result<void> KernelObject::MapShared() {
                         MapFd("states"), 0);
   if (states == MAP_FAILED) return ErrnoError("mmap map states");
   states_ = static_cast<char*>(states);
-  void* config = ::mmap(nullptr, PageAligned(sizeof(egress_config)), PROT_READ | PROT_WRITE, MAP_SHARED,
-                        MapFd("config"), 0);
+  void* config =
+      ::mmap(nullptr, PageAligned(sizeof(egress_config)), PROT_READ | PROT_WRITE, MAP_SHARED, MapFd("config"), 0);
   if (config == MAP_FAILED) return ErrnoError("mmap map config");
   config_ = static_cast<egress_config*>(config);
   return {};

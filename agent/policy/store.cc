@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <tuple>
 
+#include "agent/policy/enrolment.h"
 #include "agent/policy/shadow.h"
 #include "agent/policy/store_impl.h"
 
@@ -65,6 +66,22 @@ Store::PodView Store::FindPod(const ObjectId& pod) const {
   const auto found = impl_->objects.find({Kind::kPod, pod});
   if (found == impl_->objects.end() || found->second.current == nullptr) return {};
   return impl_->View(found->second.current);
+}
+
+std::map<std::string, bool> Store::Enrolments() const {
+  std::map<std::string, bool> enrolments;
+  for (auto entry = impl_->objects.lower_bound({Kind::kNamespace, {}});
+       entry != impl_->objects.end() && entry->first.kind == Kind::kNamespace; ++entry) {
+    const std::string& name = entry->first.id.name;
+    if (const auto enrolled = IsEnrolled(name)) enrolments.emplace(name, *enrolled);
+  }
+  return enrolments;
+}
+
+std::optional<bool> Store::IsEnrolled(const std::string& ns) const {
+  const Object* object = impl_->FindCurrent({Kind::kNamespace, {"", ns}});
+  if (object == nullptr || !object->valid) return std::nullopt;
+  return policy::IsEnrolled(std::get<Namespace>(object->model), impl_->settings);
 }
 
 Store::Count Store::EgressCount() const {

@@ -5,7 +5,9 @@
 // settings, namespaces and ServiceAccounts to the Egress objects that depend on them).
 #pragma once
 
+#include <map>
 #include <memory>
+#include <optional>
 #include <set>
 #include <span>
 #include <string>
@@ -24,7 +26,10 @@ struct Changes {
   std::vector<ObjectId> pods;                    // added, changed, gone, or enrolment changed
   bool network = false;                          // Network() differs
   bool findings = false;                         // Findings() differs
-  bool empty() const { return service_accounts.empty() && policies.empty() && pods.empty() && !network && !findings; }
+  bool namespaces = false;                       // Enrolments() differs
+  bool empty() const {
+    return service_accounts.empty() && policies.empty() && pods.empty() && !network && !findings && !namespaces;
+  }
 };
 
 class Store {
@@ -76,6 +81,11 @@ class Store {
   std::vector<PodView> Pods() const;
   // pod == nullptr where there is none.
   PodView FindPod(const ObjectId& pod) const;
+
+  // The namespaces that can be read, and whether they are enrolled.
+  std::map<std::string, bool> Enrolments() const;
+  // nullopt: it cannot be read.
+  std::optional<bool> IsEnrolled(const std::string& ns) const;
 
   struct Count {
     int valid = 0;

@@ -111,6 +111,7 @@ void Store::Impl::FollowChange(const Key& key, const Object* before, const Objec
     case Kind::kUpstreamTrafficSetting: return Touch(key);
     case Kind::kNamespace: {
       Touch(key);
+      changes->namespaces = true;
       const auto pods = pods_by_namespace.find(key.id.name);
       if (pods == pods_by_namespace.end()) return;
       changes->pods.insert(changes->pods.end(), pods->second.begin(), pods->second.end());

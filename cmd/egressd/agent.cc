@@ -65,6 +65,7 @@ Agent::Agent(EventLoop& loop, const Options& options)
 Agent::~Agent() {
   pages_.reset();
   control_.reset();
+  cni_.reset();
   if (event_reader_) loop_.Unwatch(event_reader_->fd());
   if (directory_) loop_.Unwatch(directory_->fd());
 }
@@ -341,6 +342,7 @@ void Agent::Settle(std::chrono::steady_clock::time_point read) {
   }
   ApplyPending();
   metrics_.ObservePolicyApply(std::chrono::steady_clock::now() - read);
+  if (cni_) cni_->OnChange(changes.namespaces);
   if (changes.findings) LogFindings();
 }
 
@@ -397,6 +399,7 @@ void Agent::ApplyPending() {
     const auto present = pods_->present().find(pod.spec.cookie);
     if (present != pods_->present().end()) proxy_->SetPod(present->second);
   }
+  if (cni_) cni_->OnChange(false);
   RevokeSoon();
 }
 
@@ -463,6 +466,9 @@ Result<void> Uninstall(const Options& options) {
   const Fd held(::open(lock.c_str(), O_RDWR | O_CLOEXEC));
   if (held && ::flock(held.get(), LOCK_EX | LOCK_NB) != 0) {
     return Error{"egressd runs with --run-dir " + options.run_dir + ": end it first"};
+  }
+  if (options.manifests.empty()) {
+    if (auto done = UninstallCni(options); !done) return done;
   }
   datapath::RemoveClsactFilters();
   if (auto done = datapath::RemovePins(options.bpffs); !done) return done;

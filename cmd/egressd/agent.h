@@ -12,6 +12,7 @@
 #include "agent/source/directory.h"
 #include "agent/source/event_writer.h"
 #include "agent/source/kubernetes.h"
+#include "cmd/egressd/cni.h"
 #include "cmd/egressd/control.h"
 #include "cmd/egressd/enforcer.h"
 #include "cmd/egressd/event_log.h"
@@ -59,6 +60,7 @@ class Agent {
   void TellFindings(const std::vector<policy::Finding>& findings);
   void TellUnguarded();
   void TakeOffTaint();
+  Result<void> StartCni();
   void Settle(std::chrono::steady_clock::time_point read);
   void TakeUnits(const std::vector<source::DirectorySource::Change>& changes);
   void OnPodPresent(const NodePod& pod);
@@ -96,6 +98,7 @@ class Agent {
   std::unique_ptr<NodePods> pods_;
   std::unique_ptr<datapath::EventReader> event_reader_;
   std::optional<datapath::Revoker> revoker_;
+  std::unique_ptr<Cni> cni_;  // with Kubernetes, once all is in force
   std::optional<report::Control> control_;
   std::optional<report::Pages> pages_;
 

@@ -65,6 +65,28 @@ void Agent::OnSynced() {
     return;
   }
   spdlog::info("all policies and pods that the API server knows are in force");
+  if (auto done = StartCni(); !done) {
+    spdlog::critical("cannot start: {}", done.error().message);
+    failed_ = true;
+    loop_.Stop();
+  }
+}
+
+Result<void> Agent::StartCni() {
+  const auto refresh = [this](const policy::ObjectId& pod, std::chrono::milliseconds deadline,
+                              std::function<void()> done) {
+    auto open = std::make_shared<int>(2);
+    const auto read = [open, done = std::move(done)](const Result<bool>&) {
+      if (--*open == 0) done();  // what the API does not tell, what is known already has to do
+    };
+    kubernetes_->Refresh("Namespace", {"", pod.ns}, deadline, read);
+    kubernetes_->Refresh("Pod", pod, deadline, read);
+  };
+  auto cni = Cni::Start(loop_, options_,
+                        {store_, *enforcer_, *pods_, refresh, [this](const std::string& text) { Problem(text); }});
+  if (!cni) return std::move(cni).error();
+  cni_ = *std::move(cni);
+  return {};
 }
 
 void Agent::FillSource(report::AgentStatus& status) const {

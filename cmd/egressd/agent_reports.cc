@@ -68,7 +68,7 @@ void Agent::Periodic() {
   if (kubernetes_) {
     metrics_.SetSourceAge(kubernetes_->Age().count());
     TellUnguarded();
-    if (!ready_once_ && !NotReady()) {
+    if (!ready_once_ && !NotReady() && cni_ && cni_->in_place()) {
       ready_once_ = true;
       TakeOffTaint();
     }
@@ -163,6 +163,9 @@ report::AgentStatus Agent::Status() const {
   status.features["boundary"] = enforcer_->attachments().uses_tcx() ? "tcx" : "clsact (the kernel has no tcx)";
   status.proxy = proxy_->Status();
   status.problems.assign(problems_.begin(), problems_.end());
+  if (cni_) {
+    for (const std::string& problem : cni_->Problems()) status.problems.push_back(problem);
+  }
   for (const auto& [id, why] : pods_->waiting()) status.warnings.push_back(id.ToString() + " is waited for: " + why);
   for (auto& warning : PodWarnings(WarningInput())) status.warnings.push_back(std::move(warning));
   status.enforcement = options_.config.enforcement;

@@ -15,6 +15,8 @@ std::optional<int> ParseFlags(int argc, char** argv, Options& options) {
       ->excludes(manifests);
   app.add_option("--node-name", options.node_name, "name of this node");
   app.add_option("--run-dir", options.run_dir, "folder of the control socket")->capture_default_str();
+  app.add_option("--state-dir", options.state_dir, "folder of what a reboot must not forget (with Kubernetes)")
+      ->capture_default_str();
   app.add_option("--bpffs", options.bpffs, "folder of the pinned maps and links")->capture_default_str();
   app.add_option("--cgroup-root", options.cgroup_root,
                  "cgroup2 directory below which governed pods live (default: the root of the mounted cgroup2)");

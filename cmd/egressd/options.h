@@ -15,6 +15,7 @@ struct Options {
   std::string kubeconfig;
   std::string node_name;
   std::string run_dir = "/run/egressd";
+  std::string state_dir = "/var/lib/egressd";  // what a reboot must not forget; Kubernetes only
   std::string bpffs = "/sys/fs/bpf/egressd";
   std::string cgroup_root;  // empty: the root of the mounted cgroup2
   std::string metrics_listen = "127.0.0.1:9469";

@@ -242,6 +242,14 @@ class NetAdmin(BoundaryCase):
         self.setUp()
         self.assert_reaches(ORIGIN, 5000)
 
+    def test_a_tunnel_that_hangs_on_the_nodes_namespace_is_told(self):
+        """CAP_NET_ADMIN without a user namespace of its own can make one. It cannot be guarded (README, Limits)."""
+        if self.add_link("tunnel0", "vxlan", f"link-netnsid 0 type vxlan id 7 remote {OTHER} dstport 4789"):
+            self.eventually("it is unguarded",
+                            lambda: self.agent.pod_status("curl/curl").get("state") == "unguarded")
+            self.assertIn("tunnel0", self.agent.pod_status("curl/curl")["note"])
+            self.assert_refused(ORIGIN, 5000)
+
     def test_a_namespace_inside_the_pod_that_forwards_through_it_reaches_nothing(self):
         nested = f"{self.pod.netns}-nested"
         self.addCleanup(namespaces.remove_netns, nested)

@@ -14,6 +14,7 @@ from support.case import WorldCase, main
 from support.world import MESH, ORIGIN, ORIGIN6, World
 
 MESH6 = "fd00:10:96::80"
+BRIDGE = pathlib.Path("/usr/lib/cni/bridge")
 
 
 class FakeAgent:
@@ -207,6 +208,24 @@ class PluginAlone(WorldCase):
         self.fake_agent(answer)
         self.add()
         self.assertEqual(seen, [0])
+
+    def test_behind_the_bridge_plugin(self):
+        """The plugin of Debian's package makes the network; what it says is handed on."""
+        self.pod = pod = self.world.add_pod(name="bridged", namespace="curl", linked=False)
+        cni.write_known(self.known, enrolled=["curl"])
+        ranges = [[{"subnet": "10.244.1.0/24", "rangeStart": pod.v4, "rangeEnd": pod.v4, "gateway": "10.244.1.1"}]]
+        bridge = {"cniVersion": "1.0.0", "name": "pods", "type": "bridge", "bridge": "cni0", "isGateway": True,
+                  "ipam": {"type": "host-local", "dataDir": str(self.world.folder / "leases"), "ranges": ranges,
+                           "routes": [{"dst": "0.0.0.0/0"}]}}
+        made = cni.call(pod, bridge, plugin=BRIDGE)
+        self.assertEqual(made.returncode, 0, made.stdout)
+        self.addCleanup(cni.call, pod, bridge, verb="DEL", plugin=BRIDGE)
+        self.assert_reaches(ORIGIN, 5000)
+        previous = json.loads(made.stdout)
+        done = cni.call(pod, cni.configuration(self.socket, self.known, previous))
+        self.assertEqual((done.returncode, json.loads(done.stdout)), (0, previous))
+        self.assert_reaches(MESH, 5000)
+        self.assert_silent((ORIGIN,))
 
     # ---- Other calls ----
 

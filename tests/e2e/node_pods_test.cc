@@ -163,6 +163,21 @@ TEST_F(NodePodsOnACluster, ASourceThatFallsSilentMovesNoPod) {
   EXPECT_EQ(released_, 0U);
 }
 
+TEST_F(NodePodsOnACluster, TheMirrorOfAStaticPodIsFoundByItsHashUnlessThatIsAnothersUid) {
+  const std::string path = world_.AddPod("a", 10);
+  pods_->AddSandbox(SandboxAt("a", "s1", "0123abcd"));
+  const auto mirror = Object("client", "99999999-1111");
+  mirror->config_hash = "0123abcd";
+  Apply(mirror);
+  EXPECT_EQ(present_.interface.cookie, CookieOf(path));
+  pods_->Update(mirror->id, {});
+  Apply(Object("other", "0123abcd"));  // the pod that really has it
+  EXPECT_EQ(pods_->present().at(CookieOf(path)).object->id.name, "other");
+  Apply(mirror);
+  EXPECT_EQ(pods_->present().at(CookieOf(path)).object->id.name, "other");
+  EXPECT_TRUE(pods_->waiting().contains(mirror->id));
+}
+
 TEST_F(NodePodsOnACluster, TheNamespaceOfTheNodeIsNoPods) {
   Apply(Object());
   cgroups_.Start(Container());

@@ -1,6 +1,6 @@
-// Fuzzes what reads manifests and the configuration: text -> objects -> policies -> the kernel's rules. Input: two files,
-// apart by a NUL. Nothing of it may depend on the order in which they are read, or on when; what is granted goes with
-// the files, and a policy is the same once it has been in the map of documents.
+// Fuzzes what reads manifests and the configuration: text -> objects -> policies -> the kernel's rules. Input: two
+// files, apart by a NUL. Nothing of it may depend on the order in which they are read, or on when; what is granted goes
+// with the files, and a policy is the same once it has been in the map of documents.
 
 #include <cstdint>
 #include <cstdlib>

@@ -1,6 +1,6 @@
-// Fuzzes the parser of frames (bpf/packet.h). Input: a byte of flags (1: a VLAN tag was there, 2: several segments in one),
-// then a frame. What is parsed whole lies in the frame, is what a plain reader finds at the same places, and does not
-// depend on anything behind the headers.
+// Fuzzes the parser of frames (bpf/packet.h). Input: a byte of flags (1: a VLAN tag was there, 2: several segments in
+// one), then a frame. What is parsed whole lies in the frame, is what a plain reader finds at the same places, and does
+// not depend on anything behind the headers.
 
 #include <arpa/inet.h>
 
@@ -62,7 +62,8 @@ void CheckAddresses(std::span<const std::uint8_t> frame, const parsed& found) {
   static const std::uint8_t kMapped[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
   if (ip4) {
     Require(std::memcmp(found.source, kMapped, 12) == 0 && std::memcmp(found.destination, kMapped, 12) == 0);
-    Require(std::memcmp(found.source + 12, &frame[26], 4) == 0 && std::memcmp(found.destination + 12, &frame[30], 4) == 0);
+    Require(std::memcmp(found.source + 12, &frame[26], 4) == 0 &&
+            std::memcmp(found.destination + 12, &frame[30], 4) == 0);
     return;
   }
   Require(std::memcmp(found.source, &frame[22], 16) == 0 && std::memcmp(found.destination, &frame[38], 16) == 0);

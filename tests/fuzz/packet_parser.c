@@ -1,9 +1,10 @@
 /* bpf/packet.h in user space: parses bytes in memory. C, as the headers of libbpf are. */
 #include "tests/fuzz/packet_parser.h"
 
-#include <bpf/bpf_helpers.h>
 #include <linux/bpf.h>
 #include <string.h>
+
+#include <bpf/bpf_helpers.h>
 
 /* What a program is given, with the bytes behind it. */
 struct memory_skb {

@@ -28,6 +28,8 @@ class Agent:
         self.metrics = f"127.0.0.1:{metrics_port}"
         self.manifests.mkdir(parents=True)
         (self.folder / "new").mkdir()
+        self.cni_conf_dir, self.cni_bin_dir = self.folder / "cni" / "net.d", self.folder / "cni" / "bin"
+        self.state_dir = self.folder / "state"
         self.config_file, self.log_file = self.folder / "config.yaml", self.folder / "log"
         self.process, self.markers = None, 0
         self.source = {"manifests": self.manifests}
@@ -36,7 +38,8 @@ class Agent:
     # ---- Its input ----
 
     def configure(self, **changes):
-        self.config_file.write_text(json.dumps({**CONFIG, **changes}), encoding="utf-8")
+        self.config_file.write_text(json.dumps(
+            {**CONFIG, "cniConfDir": str(self.cni_conf_dir), "cniBinDir": str(self.cni_bin_dir), **changes}), encoding="utf-8")
 
     def write(self, name, content):
         """A manifest file, put in place in one step; content: an object, a list of objects, or text."""
@@ -85,7 +88,7 @@ class Agent:
 
     def flags(self, **changes):
         """Its flags, with some changed (run_dir=...) or left out (config=None)."""
-        flags = {"run_dir": self.run_dir, "bpffs": self.bpffs,
+        flags = {"run_dir": self.run_dir, "state_dir": self.state_dir, "bpffs": self.bpffs,
                  "cgroup_root": self.cgroup, "config": self.config_file, "metrics_listen": self.metrics,
                  "node_name": "node-1", **self.source, **changes}
         return [str(part) for name, value in flags.items() if value is not None
@@ -107,7 +110,7 @@ class Agent:
         """A folder of its own for the programs, from which a test may take one away; for start(program=...)."""
         folder = self.folder / "bin"
         folder.mkdir(exist_ok=True)
-        for name in ("egressd", "egress-proxy"):
+        for name in ("egressd", "egress-proxy", "egress-cni"):
             try:
                 os.link(BINARIES / name, folder / name)
             except OSError:

@@ -329,8 +329,12 @@ def _handler(api):
             if item is None:
                 raise Answer(404, f"{KINDS[kind][1]} \"{key[1]}\" not found")
             if request.method == "PATCH":
-                assert "merge-patch" in request.headers["Content-Type"], request.headers
-                item = _merge(item, json.loads(request.body))
+                patch = json.loads(request.body)
+                if "json-patch" in request.headers["Content-Type"]:
+                    item = _patch(item, patch)
+                else:
+                    assert "merge-patch" in request.headers["Content-Type"], request.headers
+                    item = _merge(item, patch)
                 api.apply(item)
             self.send_json(200, item)
 
@@ -375,6 +379,21 @@ def _handler(api):
             self.wfile.write(b"%x\r\n%b\r\n" % (len(data), data))
 
     return Handler
+
+
+def _patch(item, operations):
+    """A JSON patch (RFC 6902) of test and remove."""
+    for operation in operations:
+        *way, last = operation["path"].strip("/").split("/")
+        at = item
+        for step in way:
+            at = at[int(step) if isinstance(at, list) else step]
+        last = int(last) if isinstance(at, list) else last
+        if operation["op"] == "test" and at[last] != operation["value"]:
+            raise Answer(422, "the patch's test failed")
+        if operation["op"] == "remove":
+            del at[last]
+    return item
 
 
 def _merge(target, patch):

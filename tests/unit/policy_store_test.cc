@@ -65,6 +65,22 @@ TEST(Store, AnEgressOfAnEnrolledNamespaceCountsUntilItsUnitGoes) {
   EXPECT_TRUE(store.PoliciesOf(kCurl).empty());
 }
 
+TEST(Store, TellsWhichNamespacesAreEnrolledAndWhenThatChanges) {
+  Store store = Enrolled();
+  EXPECT_EQ(store.Enrolments(), (std::map<std::string, bool>{{"curl", true}}));
+  store.SetUnit("free.yaml", "apiVersion: v1\nkind: Namespace\nmetadata: {name: free}\n");
+  EXPECT_TRUE(store.Commit().namespaces);
+  EXPECT_EQ(store.IsEnrolled("free"), false);
+  store.SetUnit("free.yaml", "apiVersion: v1\nkind: Namespace\nmetadata: {name: free, labels: 7}\n");
+  EXPECT_TRUE(store.Commit().namespaces);
+  EXPECT_EQ(store.IsEnrolled("free"), std::nullopt) << "one that is invalid is unknown";
+  store.SetUnit("web.yaml", Egress("web", kTcp));
+  EXPECT_FALSE(store.Commit().namespaces);
+  store.RemoveUnit("namespace.yaml");
+  EXPECT_TRUE(store.Commit().namespaces);
+  EXPECT_EQ(store.Enrolments(), (std::map<std::string, bool>{}));
+}
+
 TEST(Store, ARewrittenOrRenamedFileOfEqualContentChangesNothing) {
   Store store = Enrolled();
   store.SetUnit("web.yaml", Egress("web", kTcp));
