@@ -1,0 +1,135 @@
+"""What is in force stays in force: while agents are replaced, while the API server is away, as namespaces come and go."""
+
+import signal
+
+from cluster.case import OTHER_TCP_PORT, TCP_PORT, ClusterCase
+from support import clients
+from support.case import tcp_port
+from support.manifests import egress
+
+ORIGIN, OTHER = "198.51.100.10", "203.0.113.10"
+
+
+class Life(ClusterCase):
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.namespace("life")
+        cls.cluster.apply(egress("open", tcp_port(TCP_PORT), account="curl", namespace="life"))
+        cls.deployment("curl", "life")
+        cls.find_pods()
+
+    @classmethod
+    def find_pods(cls):
+        cls.pods = [pod.open() for pod in cls.pods_of("curl", "life").values()]
+        for pod in cls.pods:
+            cls.addClassCleanup(pod.close)
+
+    def assert_governed(self, pods=None):
+        for pod in pods or self.pods:
+            self.assert_connects(pod, ORIGIN, TCP_PORT)
+            self.assert_connect_refused(pod, ORIGIN, OTHER_TCP_PORT)
+
+    def lines(self, port=TCP_PORT):
+        """A live connection of each pod."""
+        made = [pod.connect(ORIGIN, port) for pod in self.pods]
+        for line in made:
+            self.addCleanup(line.close)
+            clients.exchange(line)
+        return made
+
+    def assert_cut(self, line):
+        """Within the timeout of the socket: by a RST, or by the kernel, which tells the socket that it was aborted."""
+        self.assertRaises(ConnectionError, line.recv, 1)
+
+    def add_rule(self, name):
+        """Opens OTHER_TCP_PORT until the test ends."""
+        self.cluster.apply(egress(name, tcp_port(OTHER_TCP_PORT), account="curl", namespace="life"))
+        self.addCleanup(self.remove_rule, name)
+        for pod in self.pods:
+            self.eventually(f"{pod} may connect", lambda pod=pod: pod.connects(ORIGIN, OTHER_TCP_PORT))
+
+    def remove_rule(self, name):
+        self.cluster.delete("egress", name, "life")
+        for pod in self.pods:
+            self.eventually(f"{pod} may not connect", lambda pod=pod: not pod.connects(ORIGIN, OTHER_TCP_PORT))
+
+    def test_agents_are_replaced(self):
+        lines = self.lines()
+        self.cluster.kubectl("rollout", "restart", "-n", "egressd", "daemonset/egressd")
+        self.assert_governed()
+        self.wait_for_agents()
+        self.assert_governed()
+        for line in lines:
+            clients.exchange(line)
+        self.add_rule("after")
+
+    def test_an_agent_is_killed(self):
+        lines = self.lines()
+        for node in self.cluster.nodes:
+            self.agent(node).kill()
+        self.assert_governed()
+        self.wait_for_agents()
+        self.assert_governed()
+        for line in lines:
+            clients.exchange(line)
+
+    def test_the_api_server_is_killed_and_comes_back(self):
+        lines, agent = self.lines(), self.agent(self.cluster.nodes[0])
+        self.cluster.control.stop_api_server(signal.SIGKILL)
+        try:
+            self.assert_governed()
+            agent.kill()
+            self.assert_governed()
+        finally:
+            self.cluster.control.start_api_server()
+            self.cluster.control.wait_until_ready()
+        self.assert_governed()
+        self.add_rule("after")
+        self.wait_for_agents()
+        for line in lines:
+            clients.exchange(line)
+
+    def test_a_rule_that_goes_cuts_what_it_alone_allowed(self):
+        self.add_rule("short")
+        lines, kept = self.lines(OTHER_TCP_PORT), self.lines(TCP_PORT)
+        self.remove_rule("short")
+        for line in lines:
+            self.assert_cut(line)
+        for line in kept:
+            clients.exchange(line)
+
+    def test_a_pod_is_deleted_and_made_anew(self):
+        for pod in self.pods:
+            pod.close()
+        self.cluster.kubectl("delete", "pod", "-n", "life", "-l", "app=curl")
+        self.cluster.kubectl("rollout", "status", "-n", "life", "deployment/curl", "--timeout=120s", timeout=150)
+        self.find_pods()
+        self.assertEqual(len(self.pods), len(self.cluster.nodes))
+        self.assert_governed()
+
+    def test_a_namespace_is_enrolled_and_taken_out_again(self):
+        self.namespace("late", enrolled=False)
+        self.cluster.apply(egress("open", tcp_port(TCP_PORT), account="curl", namespace="late"))
+        self.deployment("curl", "late")
+        pods = [pod.open() for pod in self.pods_of("curl", "late").values()]
+        for pod in pods:
+            self.addCleanup(pod.close)
+            self.assert_connects(pod, ORIGIN, OTHER_TCP_PORT)
+        with pods[0].connect(ORIGIN, TCP_PORT) as allowed, pods[0].connect(OTHER, OTHER_TCP_PORT) as denied:
+            clients.exchange(allowed)
+            clients.exchange(denied)
+            self.label("late", "openservicemesh.io/monitored-by=osm")
+            for pod in pods:
+                self.eventually(f"{pod} is governed", lambda pod=pod: not pod.connects(ORIGIN, OTHER_TCP_PORT))
+            self.assert_governed(pods)
+            with self.assertRaises(ConnectionError):  # the kernel knows of it when it speaks
+                clients.exchange(denied)
+            clients.exchange(allowed)
+            self.label("late", "openservicemesh.io/monitored-by-")
+            for pod in pods:
+                self.eventually(f"{pod} is not governed", lambda pod=pod: pod.connects(ORIGIN, OTHER_TCP_PORT))
+            clients.exchange(allowed)
+
+    def label(self, namespace, label):
+        self.cluster.kubectl("label", "namespace", namespace, label)
