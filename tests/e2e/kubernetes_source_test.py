@@ -242,6 +242,7 @@ class FirstStart(KubernetesCase):
     def tearDown(self):
         if self.agent.running():
             self.agent.stop()
+        self.agent.run("--uninstall")
         self.api.fault = lambda request: None
         self.api.tokens = None
         self.agent.configure()

@@ -15,6 +15,7 @@ import pathlib
 import shutil
 import subprocess
 import tempfile
+import uuid
 
 from support import manifests, namespaces, origin, servers, wire
 from support.agent import Agent
@@ -41,7 +42,9 @@ class Pod:
         self.path = namespaces.netns_path(self.netns)
         self.link = f"veth{number}"
         self.v4, self.v6 = f"10.244.1.{number}", f"fd00:10:244:1::{number}"
-        self.cgroup = world.pods_cgroup / f"{namespace}-{name}"
+        self.uid = str(uuid.uuid4())
+        # As a kubelet with the driver cgroupfs and containerd make it.
+        self.cgroup = world.pods_cgroup / "kubepods" / "besteffort" / f"pod{self.uid}" / (uuid.uuid4().hex * 2)
         self.stack = contextlib.ExitStack()
 
     @property
@@ -49,11 +52,13 @@ class Pod:
         return f"{self.namespace}/{self.name}"
 
     def manifest(self):
-        return manifests.pod(self.name, self.namespace, self.account, self.path, self.cgroup, [self.v4, self.v6])
+        manifest = manifests.pod(self.name, self.namespace, self.account, self.path, self.cgroup, [self.v4, self.v6])
+        manifest["metadata"]["uid"] = self.uid
+        return manifest
 
     def build(self, linked=True):
         self.cgroup.mkdir(parents=True)
-        self.stack.callback(namespaces.remove_cgroup, self.cgroup)
+        self.stack.callback(namespaces.remove_cgroup, self.cgroup.parent)
         self.make_netns(linked)
         self.start_process()
 
