@@ -56,6 +56,16 @@ SplitUrl Split(const std::string& server) {
   return split;
 }
 
+// "... port 443 after 12 ms: ..." without the time: the same error has the same text.
+std::string WithoutTimes(std::string text) {
+  const std::size_t at = text.find(" after ");
+  if (at == std::string::npos) return text;
+  const std::size_t number = at + 7;
+  const std::size_t end = text.find_first_not_of("0123456789", number);
+  if (end != std::string::npos && end > number && text.compare(end, 3, " ms") == 0) text.erase(at, end + 3 - at);
+  return text;
+}
+
 }  // namespace
 
 struct HttpClient::Transfer {
@@ -338,7 +348,7 @@ void HttpClient::Finish(RequestId id, int code) {
   outcome.retry_after = std::chrono::seconds(retry_after);
   if (code != CURLE_OK) {
     const auto result = static_cast<CURLcode>(code);
-    outcome.error = transfer.error[0] != '\0' ? transfer.error : ::curl_easy_strerror(result);
+    outcome.error = WithoutTimes(transfer.error[0] != '\0' ? transfer.error : ::curl_easy_strerror(result));
   }
   const auto done = std::move(transfer.handlers.done);
   Cancel(id);
