@@ -99,7 +99,7 @@ TEST(Object, OfAPodOnlyWhatIsReadStaysAndNoAnnotationThatAManifestHas) {
   const auto object = ParseObject(Find(resources, "Pod"), "v1", R"({"metadata": {"name": "p", "namespace": "curl",
       "uid": "u-1", "resourceVersion": "7", "labels": {"app": "x"}, "annotations": {
         "egressd.io/netns": "/run/netns/other", "egressd.io/cgroup": "/sys/fs/cgroup/other",
-        "kubernetes.io/config.hash": "h", "big": "note"}},
+        "kubernetes.io/config.hash": "h", "kubernetes.io/config.mirror": "h", "big": "note"}},
     "spec": {"nodeName": "node1", "serviceAccountName": "curl", "volumes": [{"name": "v"}],
       "containers": [{"name": "app", "image": "x", "env": [{"name": "SECRET"}],
         "securityContext": {"capabilities": {"add": ["NET_ADMIN"]}, "runAsUser": 0}}]},

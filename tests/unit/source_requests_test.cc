@@ -168,7 +168,7 @@ TEST_F(RequestsTest, TheNetworksOfTheClusterAreRead) {
   RunUntil([&] { return networks.has_value(); });
   std::string probable;
   for (const Prefix& prefix : ProbableMesh(*networks)) probable += prefix.ToString() + " ";
-  EXPECT_EQ(probable, "10.96.0.0/16 10.244.0.0/15 fd00:1::/48 ");
+  EXPECT_EQ(probable, "10.244.0.0/15 10.96.0.0/16 fd00:1::/48 ");
   EXPECT_TRUE(MeshWarnings(*networks, ProbableMesh(*networks)).empty());
   const auto warnings = MeshWarnings(*networks, {*ParsePrefix("192.0.0.0/8"), *ParsePrefix("10.244.0.0/16")});
   ASSERT_EQ(warnings.size(), 3U);
