@@ -9,9 +9,9 @@
 namespace egress::source {
 
 struct ClusterAccess {
-  std::string server;           // "https://10.96.0.1:443", without a slash at the end
-  std::string ca_file;          // PEM; read for every connection
-  std::string ca_data;          // PEM; without both, the certificates that the system trusts
+  std::string server;   // "https://10.96.0.1:443", without a slash at the end
+  std::string ca_file;  // PEM; read for every connection
+  std::string ca_data;  // PEM; without both, the certificates that the system trusts
   bool skip_tls_verify = false;
   std::string tls_server_name;  // instead of the server's own name, in SNI and certificate
   std::string proxy_url;        // empty: what HTTPS_PROXY and NO_PROXY say

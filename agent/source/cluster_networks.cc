@@ -114,13 +114,15 @@ std::string More(std::size_t count) { return count > 1 ? " (and " + std::to_stri
 void ReadClusterNetworks(HttpClient& http, std::function<void(ClusterNetworks)> done) {
   const auto reading = std::make_shared<Reading>();
   reading->done = std::move(done);
-  const auto nodes = std::make_shared<ListSplitter>(
-      [reading](const std::string& text) { TakeNode(text, &reading->networks); });
+  const auto nodes =
+      std::make_shared<ListSplitter>([reading](const std::string& text) { TakeNode(text, &reading->networks); });
   HttpClient::Request request;
   request.path = "/api/v1/nodes?limit=300";
   request.deadline = kDeadline;
-  http.Start(std::move(request), {{}, [nodes](std::string_view bytes) { (void)nodes->Feed(bytes); },
-                                  [&http, reading, nodes](const HttpClient::Outcome&) { ReadServices(http, reading); }});
+  http.Start(std::move(request),
+             {{},
+              [nodes](std::string_view bytes) { (void)nodes->Feed(bytes); },
+              [&http, reading, nodes](const HttpClient::Outcome&) { ReadServices(http, reading); }});
 }
 
 std::vector<Prefix> ProbableMesh(const ClusterNetworks& networks) {
@@ -160,8 +162,9 @@ std::vector<std::string> MeshWarnings(const ClusterNetworks& networks, const std
   }
   for (const Address& address : networks.kubernetes_service) {
     if (Covers(mesh, MakePrefix(address, 128))) continue;
-    warnings.push_back("meshCIDRs misses " + address.ToString() +
-                       " of the Service kubernetes: governed pods do not reach Services there; add the range of Services");
+    warnings.push_back(
+        "meshCIDRs misses " + address.ToString() +
+        " of the Service kubernetes: governed pods do not reach Services there; add the range of Services");
   }
   return warnings;
 }

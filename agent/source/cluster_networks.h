@@ -14,7 +14,7 @@ namespace egress::source {
 struct ClusterNetworks {
   std::vector<std::pair<std::string, Prefix>> pod_cidrs;        // with the node that has it
   std::vector<std::pair<std::string, Address>> node_addresses;  // InternalIP and ExternalIP
-  std::vector<Prefix> service_cidrs;       // of ServiceCIDR objects (Kubernetes 1.33); empty where there are none
+  std::vector<Prefix> service_cidrs;        // of ServiceCIDR objects (Kubernetes 1.33); empty where there are none
   std::vector<Address> kubernetes_service;  // addresses of the Service default/kubernetes
 };
 

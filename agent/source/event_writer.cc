@@ -12,9 +12,9 @@ namespace {
 
 using Ms = std::chrono::milliseconds;
 
-constexpr Ms kPace{1'000};        // between two, once the burst is used up
-constexpr int kBurst = 20;        // comes back one at a time while nothing waits
-constexpr Ms kSpread{2'000};      // over which the nodes of a cluster spread what all of them find
+constexpr Ms kPace{1'000};    // between two, once the burst is used up
+constexpr int kBurst = 20;    // comes back one at a time while nothing waits
+constexpr Ms kSpread{2'000};  // over which the nodes of a cluster spread what all of them find
 constexpr Ms kDeadline{15'000};
 constexpr int kAttempts = 5;
 constexpr std::size_t kMaxMessage = 1'000;  // Kubernetes takes 1024 bytes
@@ -125,26 +125,25 @@ void EventWriter::Send(Waiting waiting) {
 std::string EventWriter::Body(const Waiting& waiting) const {
   const ObjectEvent& event = waiting.event;
   const std::string now = Now();
-  const nlohmann::json body = {
-      {"apiVersion", "v1"},
-      {"kind", "Event"},
-      {"metadata", {{"name", waiting.name}, {"namespace", event.object.ns}}},
-      {"involvedObject",
-       {{"apiVersion", event.api_version},
-        {"kind", event.kind},
-        {"namespace", event.object.ns},
-        {"name", event.object.name},
-        {"uid", event.uid},
-        {"resourceVersion", event.resource_version}}},
-      {"type", "Warning"},
-      {"reason", event.reason},
-      {"message", Cut(event.message, kMaxMessage)},
-      {"source", {{"component", "egressd"}, {"host", event.every_node ? "" : node_name_}}},
-      {"reportingComponent", "egressd"},
-      {"reportingInstance", node_name_},
-      {"firstTimestamp", now},
-      {"lastTimestamp", now},
-      {"count", 1}};
+  const nlohmann::json body = {{"apiVersion", "v1"},
+                               {"kind", "Event"},
+                               {"metadata", {{"name", waiting.name}, {"namespace", event.object.ns}}},
+                               {"involvedObject",
+                                {{"apiVersion", event.api_version},
+                                 {"kind", event.kind},
+                                 {"namespace", event.object.ns},
+                                 {"name", event.object.name},
+                                 {"uid", event.uid},
+                                 {"resourceVersion", event.resource_version}}},
+                               {"type", "Warning"},
+                               {"reason", event.reason},
+                               {"message", Cut(event.message, kMaxMessage)},
+                               {"source", {{"component", "egressd"}, {"host", event.every_node ? "" : node_name_}}},
+                               {"reportingComponent", "egressd"},
+                               {"reportingInstance", node_name_},
+                               {"firstTimestamp", now},
+                               {"lastTimestamp", now},
+                               {"count", 1}};
   return body.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
 }
 

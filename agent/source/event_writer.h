@@ -20,8 +20,8 @@ struct ObjectEvent {
   policy::ObjectId object;
   std::string uid;
   std::string resource_version;
-  std::string reason;   // "Invalid"
-  std::string message;  // cut where it is longer than Kubernetes takes
+  std::string reason;       // "Invalid"
+  std::string message;      // cut where it is longer than Kubernetes takes
   bool every_node = false;  // every node of the cluster finds the same
 };
 
@@ -32,7 +32,8 @@ class EventWriter {
   ~EventWriter();
 
   // Writes it once: its name follows from the object's version and what is said, so that of all nodes, and of an agent
-  // that is restarted, one creates it. What cannot be written is given up after some attempts; at most kMaxWaiting wait.
+  // that is restarted, one creates it. What cannot be written is given up after some attempts; at most kMaxWaiting
+  // wait.
   void Write(ObjectEvent event);
 
   static constexpr std::size_t kMaxWaiting = 500;

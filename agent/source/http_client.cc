@@ -117,8 +117,8 @@ struct HttpClient::Multi {
       multi.watched.erase(fd);
       return 0;
     }
-    const std::uint32_t events = ((what & CURL_POLL_IN) != 0 ? EPOLLIN : 0U) |
-                                 ((what & CURL_POLL_OUT) != 0 ? EPOLLOUT : 0U);
+    const std::uint32_t events =
+        ((what & CURL_POLL_IN) != 0 ? EPOLLIN : 0U) | ((what & CURL_POLL_OUT) != 0 ? EPOLLOUT : 0U);
     if (multi.watched.contains(fd)) {
       (void)multi.loop.Modify(fd, events);
     } else {
@@ -369,8 +369,7 @@ void HttpClient::WatchSilence(Transfer& transfer) {
   const auto allowed = [](const Transfer& of) {
     return of.answer == Transfer::Answer::kNone ? std::min(of.request.silence, kAnswerBegins) : of.request.silence;
   };
-  const auto left =
-      std::chrono::ceil<std::chrono::milliseconds>(transfer.heard + allowed(transfer) - Clock::now());
+  const auto left = std::chrono::ceil<std::chrono::milliseconds>(transfer.heard + allowed(transfer) - Clock::now());
   transfer.silence_timer = loop_.After(left, [this, allowed, id = transfer.id] {
     Transfer& silent = *transfers_.at(id);
     if (silent.heard + allowed(silent) > Clock::now()) return WatchSilence(silent);

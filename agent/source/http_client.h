@@ -1,7 +1,7 @@
 // HttpClient: requests to one API server over libcurl, driven by the event loop.
 //
-// HTTP/1.1: a connection for each stream that is open; idle ones are used again. TCP keep-alive and a bound on data that
-// is sent but not acknowledged find a peer that is gone within half a minute.
+// HTTP/1.1: a connection for each stream that is open; idle ones are used again. TCP keep-alive and a bound on data
+// that is sent but not acknowledged find a peer that is gone within half a minute.
 #pragma once
 
 #include <chrono>

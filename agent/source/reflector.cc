@@ -119,8 +119,8 @@ void Reflector::OnItem(std::string text) {
   Seen& seen = known->second;
   seen.list = list_;
   // Learn() may have told of a newer one while the list was under way.
-  if (!is_new && (seen.resource_version == object->resource_version ||
-                  IsOlder(object->resource_version, seen.resource_version))) {
+  if (!is_new &&
+      (seen.resource_version == object->resource_version || IsOlder(object->resource_version, seen.resource_version))) {
     return;
   }
   seen.resource_version = object->resource_version;
@@ -186,8 +186,8 @@ void Reflector::Flush() {
 
 void Reflector::Learn(Object object) {
   Seen& seen = known_[object.id];
-  if (!seen.resource_version.empty() && (seen.resource_version == object.resource_version ||
-                                         IsOlder(object.resource_version, seen.resource_version))) {
+  if (!seen.resource_version.empty() &&
+      (seen.resource_version == object.resource_version || IsOlder(object.resource_version, seen.resource_version))) {
     return;
   }
   seen = {object.resource_version, object.uid, list_};
@@ -205,9 +205,8 @@ void Reflector::FindVersion(std::size_t index) {
   if (index == resource_.versions.size()) return OnAbsent();
   HttpClient::Request request = Get(resource_.VersionPath(resource_.versions[index]));
   request.deadline = kDiscoveryDeadline;
-  request_ = http_.Start(std::move(request), {{}, {}, [this, index](const HttpClient::Outcome& outcome) {
-                                                OnDiscovered(index, outcome);
-                                              }});
+  request_ = http_.Start(std::move(request),
+                         {{}, {}, [this, index](const HttpClient::Outcome& outcome) { OnDiscovered(index, outcome); }});
 }
 
 void Reflector::OnDiscovered(std::size_t index, const HttpClient::Outcome& outcome) {
@@ -230,7 +229,8 @@ void Reflector::OnDiscovered(std::size_t index, const HttpClient::Outcome& outco
 
 // Of a kind whose objects are known the server has to say so twice.
 void Reflector::OnAbsent() {
-  if (!known_.empty() && !std::exchange(absent_once_, true)) return Wait(&Reflector::List, "the server does not know it");
+  if (!known_.empty() && !std::exchange(absent_once_, true))
+    return Wait(&Reflector::List, "the server does not know it");
   version_ = 0;
   for (const auto& [id, seen] : known_) {
     Object gone;

@@ -29,7 +29,7 @@ struct ObjectChange {
 
 struct KindState {
   std::string kind;
-  std::string state;    // "listing", "watching", "waiting" (for the next attempt), "absent" (no such kind in the cluster)
+  std::string state;  // "listing", "watching", "waiting" (for the next attempt), "absent" (no such kind in the cluster)
   bool synced = false;  // the first list is complete, or there is no such kind
   std::size_t objects = 0;
   // Since when the server has not been heard of; nullopt: it is being listened to. Before `synced`: since the start.

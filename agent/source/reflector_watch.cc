@@ -28,8 +28,9 @@ void Reflector::Watch() {
   relist_ = false;
   lines_.emplace([this](std::string_view line) { OnLine(line); });
   if (!state_.lost) state_.lost = Clock::now();
-  HttpClient::Request request = Get(resource_.ListPath(version()) + "?watch=1&allowWatchBookmarks=true&resourceVersion=" +
-                                    resource_version_ + "&timeoutSeconds=" + std::to_string(length.count()) + Query());
+  HttpClient::Request request =
+      Get(resource_.ListPath(version()) + "?watch=1&allowWatchBookmarks=true&resourceVersion=" + resource_version_ +
+          "&timeoutSeconds=" + std::to_string(length.count()) + Query());
   request.silence = kSilence;
   request_ = http_.Start(std::move(request), {[this] {
                                                 Heard();
@@ -109,19 +110,20 @@ void Reflector::OnWatchEnd(const HttpClient::Outcome& outcome) {
 void Reflector::Probe() {
   stream_error_.clear();
   items_.emplace([](const std::string&) {});
-  request_ = http_.Start(
-      Get(resource_.ListPath(version()) + "?limit=1" + Query()),
-      {{},
-       [this](std::string_view bytes) { (void)items_->Feed(bytes); },
-       [this](const HttpClient::Outcome& outcome) {
-         if (outcome.status == kNotFound && resource_.optional) return FindVersion(0);
-         if (Failed(outcome, &Reflector::Probe)) return;
-         const std::string now = ReadHead().resource_version;
-         if (now.empty()) return Wait(&Reflector::Probe, "the list that the server sent is not understood");
-         if (!IsOlder(now, resource_version_)) return Watch();
-         for (auto& [id, seen] : known_) seen.resource_version.clear();  // the same number may mean something else now
-         List();
-       }});
+  request_ = http_.Start(Get(resource_.ListPath(version()) + "?limit=1" + Query()),
+                         {{},
+                          [this](std::string_view bytes) { (void)items_->Feed(bytes); },
+                          [this](const HttpClient::Outcome& outcome) {
+                            if (outcome.status == kNotFound && resource_.optional) return FindVersion(0);
+                            if (Failed(outcome, &Reflector::Probe)) return;
+                            const std::string now = ReadHead().resource_version;
+                            if (now.empty())
+                              return Wait(&Reflector::Probe, "the list that the server sent is not understood");
+                            if (!IsOlder(now, resource_version_)) return Watch();
+                            for (auto& [id, seen] : known_)
+                              seen.resource_version.clear();  // the same number may mean something else now
+                            List();
+                          }});
 }
 
 }  // namespace egress::source

@@ -70,7 +70,8 @@ Result<void> Add(Api& api, const std::string& name, const NamespaceArguments& ar
   if (!ns) return std::move(ns).error();
   if (!ns->has_value()) return Error{"Namespace [" + name + "] does not exist"};
   if (Metadata(**ns, "labels", kIgnore) != nullptr) {
-    return Error{"Namespace [" + name + "] bears the label " + kIgnore + ", which keeps it out of every mesh: take it away first"};
+    return Error{"Namespace [" + name + "] bears the label " + kIgnore +
+                 ", which keeps it out of every mesh: take it away first"};
   }
   const std::string mesh = source::TextOf(Metadata(**ns, "labels", kMonitoredBy));
   if (mesh == arguments.mesh_name) {

@@ -37,7 +37,8 @@ Result<void> Agent::OpenKubernetes() {
           [this](const std::vector<source::ObjectChange>& changes, const source::Resource& resource) {
             OnObjects(changes, resource);
           },
-          [this] { OnSynced(); }, [](const std::string& text) { spdlog::warn("{}", text); }});  // status has them by kind
+          [this] { OnSynced(); },
+          [](const std::string& text) { spdlog::warn("{}", text); }});  // status has them by kind
   event_writer_ = std::make_unique<source::EventWriter>(loop_, kubernetes_->http(), node,
                                                         [this](const std::string& text) { Problem(text); });
   return {};
