@@ -70,6 +70,7 @@ RuleSync::RuleSync(const KernelObject& kernel)
     if (slash == std::string::npos) return;
     const auto known = policies_.insert_or_assign({name.substr(0, slash), name.substr(slash + 1)}, id).first;
     policy_names_[id] = &known->first;
+    inherited_policies_.insert(id);
   });
 }
 
@@ -93,6 +94,7 @@ Result<void> RuleSync::SetPolicy(const policy::ObjectId& id, const policy::Limit
   if (auto done = policies_map_.Set(number, entry); !done) return done;
   policy_names_[number] = &policies_.insert_or_assign(id, number).first->first;
   std::erase(dead_policies_, number);
+  inherited_policies_.erase(number);
   return {};
 }
 
@@ -280,19 +282,21 @@ void RuleSync::Sweep() {
   for (const auto& key : dead_rules_) (void)rules_map_.Delete(key);
   for (const auto& key : dead_hosts_) (void)hosts_map_.Delete(key);
   for (const auto id : dead_classes_) (void)classes_map_.Delete(id);
-  for (const auto id : dead_policies_) {
-    (void)policies_map_.Delete(id);
-    const auto known = policy_names_.find(id);
-    if (known == policy_names_.end()) continue;
-    former_names_.emplace_back(id, known->second->ToString());
-    if (former_names_.size() > kFormerNames) former_names_.pop_front();
-    policies_.erase(policies_.find(*known->second));
-    policy_names_.erase(known);
-  }
+  for (const auto id : dead_policies_) DropPolicy(id);
   dead_rules_.clear();
   dead_hosts_.clear();
   dead_classes_.clear();
   dead_policies_.clear();
+}
+
+void RuleSync::DropPolicy(std::uint32_t id) {
+  (void)policies_map_.Delete(id);
+  const auto known = policy_names_.find(id);
+  if (known == policy_names_.end()) return;
+  former_names_.emplace_back(id, known->second->ToString());
+  if (former_names_.size() > kFormerNames) former_names_.pop_front();
+  policies_.erase(policies_.find(*known->second));
+  policy_names_.erase(known);
 }
 
 void RuleSync::SweepForeign() {
@@ -308,6 +312,7 @@ void RuleSync::SweepForeign() {
   classes_map_.ForEachKey([&](std::uint32_t id) {
     if (id < first_id_) (void)classes_map_.Delete(id);
   });
+  for (const std::uint32_t id : std::exchange(inherited_policies_, {})) DropPolicy(id);
 }
 
 }  // namespace egress::datapath

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <deque>
 #include <map>
+#include <set>
 #include <string>
 #include <unordered_map>
 #include <utility>
@@ -70,6 +71,7 @@ class RuleSync {
                           const std::vector<std::uint32_t>& class_ids);
   Result<void> WriteHost(std::uint32_t generation, std::uint32_t group, const std::string& name, std::uint32_t now,
                          std::uint32_t next);
+  void DropPolicy(std::uint32_t id);
   host_key HostKey(std::uint32_t group, const std::string& name) const;
 
   const KernelObject& kernel_;
@@ -84,6 +86,7 @@ class RuleSync {
   };
   std::unordered_map<policy::ObjectId, std::uint32_t, IdHash> policies_;
   std::unordered_map<std::uint32_t, const policy::ObjectId*> policy_names_;  // keys of policies_
+  std::set<std::uint32_t> inherited_policies_;  // named by an agent before this one, and not by this one yet
   std::deque<std::pair<std::uint32_t, std::string>> former_names_;           // of policies that are gone, the last ones
   // What the next Sweep() deletes.
   std::vector<rule_key> dead_rules_;
