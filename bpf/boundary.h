@@ -94,7 +94,6 @@ static __always_inline int judge_frame(struct __sk_buff *skb, struct boundary *b
 {
 	struct packet *packet = &b->packet;
 	__u8 label = protocol_label(packet->flow.protocol);
-	__u32 flags;
 
 	if (!same_mac(packet->mac, b->in.pod->mac))
 		return refuse_frame(skb, b, EGRESS_OTHER, EGRESS_REASON_SPOOFED_SOURCE, 0, RESET_NONE, NULL);
@@ -108,10 +107,9 @@ static __always_inline int judge_frame(struct __sk_buff *skb, struct boundary *b
 		return PASS;
 	if (!is_own_address(b->in.pod, packet->flow.source))
 		return refuse_frame(skb, b, label, EGRESS_REASON_SPOOFED_SOURCE, 0, RESET_NONE, NULL);
-	if (is_loopback(packet->flow.destination) || is_own_address(b->in.pod, packet->flow.destination))
+	if (is_pod_itself(b->in.pod, packet->flow.destination))
 		return refuse_frame(skb, b, label, EGRESS_REASON_POLICY, 0, RESET_NONE, NULL);
-	flags = network_flags(packet->flow.destination, b->in.state->generation);
-	if (flags & EGRESS_NET_MESH || (flags & EGRESS_NET_EXCLUDED && !b->in.state->unguarded))
+	if (is_ungoverned(&packet->flow, b->in.state))
 		return PASS;
 	if (packet->bad)
 		return refuse_frame(skb, b, label, packet->bad, 0, RESET_NONE, NULL);

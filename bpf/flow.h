@@ -64,6 +64,43 @@ static __always_inline int is_loopback(const __u8 address[16])
 	return words[0] == 0 && words[1] == 0 && words[2] == 0 && (words[3] == bpf_htonl(1) || words[3] == 0);
 }
 
+/* An address and the IPv4 addresses that it stands for. */
+#define EGRESS_MAX_FORMS 3
+
+/* Is this one of the prefixes of embedded_ip4(), or close to one? All that other addresses pay. */
+static __always_inline int may_embed_ip4(const __u8 address[16])
+{
+	__u32 head = *(const __u32 *)address;
+
+	return head == bpf_htonl(0x0064ff9b) || head == bpf_htonl(0x20010000) ||
+	       (head & bpf_htonl(0xffff0000)) == bpf_htonl(0x20020000);
+}
+
+/* The IPv4 addresses that packets to an IPv6 address reach, or pass, once it has been translated or unpacked. Returns
+ * how many: NAT64 (RFC 6052, 2.1), 6to4 (RFC 3056, 2), and of Teredo (RFC 4380, 4) the server and the client, whose
+ * bits are inverted. */
+static __always_inline int embedded_ip4(const __u8 address[16], __u32 ip4[2])
+{
+	const __u32 *words = (const __u32 *)address;
+	__u16 *halves = (__u16 *)ip4;
+
+	if (words[0] == bpf_htonl(0x0064ff9b) && !words[1] && !words[2]) {
+		ip4[0] = words[3];
+		return 1;
+	}
+	if ((words[0] & bpf_htonl(0xffff0000)) == bpf_htonl(0x20020000)) {
+		halves[0] = *(const __u16 *)(address + 2);
+		halves[1] = *(const __u16 *)(address + 4);
+		return 1;
+	}
+	if (words[0] == bpf_htonl(0x20010000)) {
+		ip4[0] = words[1];
+		ip4[1] = ~words[3];
+		return 2;
+	}
+	return 0;
+}
+
 static __always_inline int is_own_address(const struct pod *pod, const __u8 address[16])
 {
 	for (int i = 0; i < EGRESS_MAX_POD_ADDRESSES; i++)

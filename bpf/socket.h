@@ -69,7 +69,7 @@ static __always_inline int still_allowed(struct socket_verdict *verdict, struct 
 		return 1;
 	if ((verdict->kind == EGRESS_SOCKET_TLS || hello) && (out->protocols & EGRESS_HTTPS)) {
 		if (hello && hello->judged) {
-			out->policy = judge_name(hello, out->rule_class, in->state->generation);
+			out->policy = judge_names(hello, out, in->state->generation);
 			if (out->policy)
 				return 1;
 		} else if (verdict->kind == EGRESS_SOCKET_TLS) {

@@ -45,14 +45,19 @@ __noinline int read_hello(struct __sk_buff *skb, const struct packet *packet, st
 /* The name is judged once it is complete, and again when the rules have changed. */
 static __always_inline __u8 judge_hello(struct hello *hello, struct socket_verdict *verdict, const struct governed *in)
 {
-	__u32 class;
+	struct judgement out;
+	struct flow flow;
 
 	if (hello->judged || hello->step == HELLO_NAME || !hello->name_length)
 		return 0;
-	class = find_class(in->state->ruleset, in->state->generation, verdict->destination, verdict->port);
-	verdict->policy = judge_name(hello, class, in->state->generation);
-	if (!verdict->policy)
-		return EGRESS_REASON_SNI_MISMATCH;
+	flow_of_socket(verdict, &flow);
+	judge_connection(&flow, in->pod, in->state, &out);
+	if (out.kind != EGRESS_SOCKET_ALLOWED && out.reason != EGRESS_REASON_LIMIT) { /* else any bytes may go there now */
+		out.policy = judge_names(hello, &out, in->state->generation);
+		if (!out.policy)
+			return EGRESS_REASON_SNI_MISMATCH;
+	}
+	verdict->policy = out.policy;
 	hello->judged = 1;
 	return 0;
 }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "agent/base/address_forms.h"
 #include "agent/policy/host.h"
 #include "agent/policy/index.h"
 
@@ -28,6 +29,13 @@ egress_reason WhyOpen(const NetworkPolicy& network, const Address& address, std:
     return EGRESS_REASON_EXCLUDED;
   }
   return EGRESS_REASON_NONE;
+}
+
+// What one form of an address leaves open: where any bytes may go to it, everything. But the proxy, which knows rules and
+// no networks, can pass nothing to a form that no rule covers.
+std::uint8_t Usable(const ConnectDecision& form) {
+  if (!form.any_bytes) return form.protocols;
+  return form.reason == EGRESS_REASON_RULE ? EGRESS_TCP | EGRESS_HTTP | EGRESS_HTTPS : EGRESS_TCP | EGRESS_HTTPS;
 }
 
 // "port 443 https, host *.example.com, route get".
@@ -71,6 +79,23 @@ PolicyIndex::~PolicyIndex() = default;
 const std::vector<PolicyPtr>& PolicyIndex::policies() const { return impl_->policies; }
 
 ConnectDecision PolicyIndex::Connect(const NetworkPolicy& network, const Address& address, std::uint16_t port) const {
+  ConnectDecision joined = ConnectForm(network, address, port);
+  const AddressForms forms(address);
+  std::uint8_t usable = Usable(joined);
+  for (const Address* form = forms.begin() + 1; form != forms.end(); ++form) {
+    const ConnectDecision other = ConnectForm(network, *form, port);
+    usable &= Usable(other);
+    if (usable == 0) return {};
+    joined.any_bytes = (usable & EGRESS_TCP) != 0;
+    joined.protocols = joined.any_bytes ? 0 : usable;
+    if (other.reason == EGRESS_REASON_RULE) joined.reason = other.reason;
+    if (!joined.policy) joined.policy = other.policy;
+  }
+  return joined;
+}
+
+ConnectDecision PolicyIndex::ConnectForm(const NetworkPolicy& network, const Address& address,
+                                         std::uint16_t port) const {
   ConnectDecision decision;
   if (const egress_reason open = WhyOpen(network, address, port); open != EGRESS_REASON_NONE) {
     decision.allowed = true;
@@ -96,7 +121,21 @@ ConnectDecision PolicyIndex::Connect(const NetworkPolicy& network, const Address
   return decision;
 }
 
-Decision PolicyIndex::Tls(const Address& address, std::uint16_t port, std::string_view sni) const {
+Decision PolicyIndex::Tls(const NetworkPolicy& network, const Address& address, std::uint16_t port,
+                          std::string_view sni) const {
+  const AddressForms forms(address);
+  if (forms.size() == 1) return TlsForm(address, port, sni);
+  std::optional<Decision> first;
+  for (const Address& form : forms) {
+    if (WhyOpen(network, form, port) != EGRESS_REASON_NONE) continue;
+    Decision decision = TlsForm(form, port, sni);
+    if (!decision.allowed) return decision;
+    if (!first) first = std::move(decision);
+  }
+  return first ? *std::move(first) : Decision{true, WhyOpen(network, address, port), std::nullopt, ""};
+}
+
+Decision PolicyIndex::TlsForm(const Address& address, std::uint16_t port, std::string_view sni) const {
   Decision decision;
   const PortIndex* index = impl_->Find(port);
   if (index == nullptr) return decision;
@@ -121,6 +160,16 @@ Decision PolicyIndex::Tls(const Address& address, std::uint16_t port, std::strin
 }
 
 Decision PolicyIndex::Http(const Address& address, std::uint16_t port, const HttpRequest& request) const {
+  Decision first = HttpForm(address, port, request);
+  const AddressForms forms(address);
+  for (const Address* form = forms.begin() + 1; first.allowed && form != forms.end(); ++form) {
+    Decision decision = HttpForm(*form, port, request);
+    if (!decision.allowed) return decision;
+  }
+  return first;
+}
+
+Decision PolicyIndex::HttpForm(const Address& address, std::uint16_t port, const HttpRequest& request) const {
   Decision decision;
   const PortIndex* index = impl_->Find(port);
   if (index == nullptr) return decision;

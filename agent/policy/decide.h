@@ -46,18 +46,27 @@ struct HttpRequest {
 
 // All policies of one ServiceAccount, indexed for lookups: ports -> hosts (exact, then wildcard suffixes) -> routes
 // with compiled RE2. Immutable, safe to share between threads. Regexes have been checked by validation.
+// What an address is asked for has to be allowed for each of its AddressForms; the reason of a denial, and the policy
+// that allows, are those of the first form that they are true of.
 class PolicyIndex {
  public:
   explicit PolicyIndex(std::vector<PolicyPtr> policies);
   ~PolicyIndex();
 
   ConnectDecision Connect(const NetworkPolicy& network, const Address& address, std::uint16_t port) const;
-  // `sni` as in the ClientHello. Meant for connections whose ConnectDecision says EGRESS_HTTPS.
-  Decision Tls(const Address& address, std::uint16_t port, std::string_view sni) const;
+  // `sni` as in the ClientHello. Meant for connections whose ConnectDecision says EGRESS_HTTPS; so a form that `network`
+  // opens is no matter where the address has others.
+  Decision Tls(const NetworkPolicy& network, const Address& address, std::uint16_t port, std::string_view sni) const;
   // The verdict on one request of a connection to (address, port); reasons http-host, http-route, policy, and
   // http-malformed for an authority or path that is none. Every policy is considered (union); among those that allow,
   // one without limits is named. A header that a route asks for must match in every line that bears its name.
   Decision Http(const Address& address, std::uint16_t port, const HttpRequest& request) const;
+
+  // The same for one form of an address alone. A union over several indexes has to be made for each form.
+  ConnectDecision ConnectForm(const NetworkPolicy& network, const Address& form, std::uint16_t port) const;
+  Decision TlsForm(const Address& form, std::uint16_t port, std::string_view sni) const;
+  Decision HttpForm(const Address& form, std::uint16_t port, const HttpRequest& request) const;
+
   // Limits of a policy by id; nullptr if it is none of these.
   const Limits* LimitsOf(const ObjectId& policy) const;
   const std::vector<PolicyPtr>& policies() const;

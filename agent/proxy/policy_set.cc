@@ -4,6 +4,8 @@
 #include <string>
 #include <utility>
 
+#include "agent/base/address_forms.h"
+
 namespace egress::proxy {
 namespace {
 
@@ -26,10 +28,20 @@ int Closeness(egress_reason reason) {
 }  // namespace
 
 SetDecision PolicySet::Http(const Address& address, std::uint16_t port, const policy::HttpRequest& request) const {
+  SetDecision first = HttpForm(address, port, request);
+  const AddressForms forms(address);
+  for (const Address* form = forms.begin() + 1; first.decision.allowed && form != forms.end(); ++form) {
+    SetDecision made = HttpForm(*form, port, request);
+    if (!made.decision.allowed) return made;
+  }
+  return first;
+}
+
+SetDecision PolicySet::HttpForm(const Address& form, std::uint16_t port, const policy::HttpRequest& request) const {
   SetDecision best;
   bool first = true;
   for (const auto& shard : shards_) {
-    policy::Decision decision = shard->Http(address, port, request);
+    policy::Decision decision = shard->HttpForm(form, port, request);
     if (decision.allowed) {
       const policy::Limits* limits = LimitsIn(*shard, decision);
       if (!best.decision.allowed || limits == nullptr) best = {std::move(decision), limits};

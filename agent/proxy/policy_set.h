@@ -24,10 +24,12 @@ class PolicySet {
   explicit PolicySet(Shards shards) : shards_(std::move(shards)) {}
 
   // The union over the shards. Of several policies that allow, one without limits is named; where none allows, the
-  // reason is that of the one that came closest.
+  // reason is that of the one that came closest. Each form of the address (AddressForms) has to be allowed.
   SetDecision Http(const Address& address, std::uint16_t port, const policy::HttpRequest& request) const;
 
  private:
+  SetDecision HttpForm(const Address& form, std::uint16_t port, const policy::HttpRequest& request) const;
+
   Shards shards_;
 };
 

@@ -196,7 +196,7 @@ policy::Decision Explainer::Tls(const Address& address, const Question& question
     return {false, EGRESS_REASON_HTTP_MALFORMED, std::nullopt, ""};
   }
   if (sni.empty()) return {false, EGRESS_REASON_NO_SNI, std::nullopt, ""};
-  return index_.Tls(address, question.target.port, sni);
+  return index_.Tls(pod_.network, address, question.target.port, sni);
 }
 
 policy::Decision Explainer::Http(const Address& address, const Question& question, std::uint8_t protocols,

@@ -101,6 +101,40 @@ TEST_F(Boundary, LetsAnUnguardedPodReachTheMeshAlone) {
   }
 }
 
+// Translated or unpacked on its way, a packet to one of these reaches an IPv4 address: both have to be ungoverned.
+TEST_F(Boundary, JudgesIp4InIp6ByBothAddresses) {
+  auto network = PlainNetwork();
+  for (const char* form : {"64:ff9b::/96", "2002::/16", "2001::/32"}) network.mesh.push_back(*ParsePrefix(form));
+  network.dns_servers.push_back(*ParseAddress("64:ff9b::cb00:7135"));
+  ASSERT_TRUE(pod_->SetNetwork(network));
+  const auto to = [](const char* address, std::uint16_t port = 443) {
+    Packet packet = GuardedPod::To(*ParseAddress(address), IPPROTO_UDP);
+    packet.port = port;
+    return packet;
+  };
+  for (const char* inside : {"64:ff9b::a01:203", "64:ff9b::c633:6409", "2002:a01:203::1", "2001:0:a01:203::f5fe:fdfc",
+                             "2001:0:a01:203::39cc:9bf6"}) {
+    ExpectPasses(to(inside), inside);
+    Packet fragment = to(inside);
+    fragment.extensions = {Fragment(1)};
+    ExpectPasses(fragment, inside);
+  }
+  for (const char* outside : {"64:ff9b::cb00:7109", "64:ff9b::7f00:1", "2002:cb00:7109::1", "2001:0:cb00:7109::f5fe:fdfc",
+                              "2001:0:a01:203::34ff:8ef6"}) {
+    SCOPED_TRACE(outside);
+    EXPECT_TRUE(pod_->Leave(Frame(to(outside))).dropped());
+    EXPECT_EQ(pod_->TakeTold(), (Told{{{EGRESS_UDP, EGRESS_DENY, EGRESS_REASON_PROTOCOL}, 1}}));
+    Packet fragment = to(outside);
+    fragment.extensions = {Fragment(1)};
+    EXPECT_TRUE(pod_->Leave(Frame(fragment)).dropped());
+    EXPECT_EQ(pod_->TakeTold(), (Told{{{EGRESS_OTHER, EGRESS_DENY, EGRESS_REASON_FRAGMENT}, 1}}));
+  }
+  ExpectPasses(to("64:ff9b::cb00:7135", 53), "a name server of both families");
+  ASSERT_TRUE(pod_->SetNetwork(PlainNetwork()));
+  EXPECT_TRUE(pod_->Leave(Frame(to("64:ff9b::a01:203"))).dropped()) << "the IPv4 address alone is not enough";
+  pod_->TakeTold();
+}
+
 TEST_F(Boundary, PassesArpThatSpeaksForThePodAlone) {
   const Arp honest{kPodMac, 1, kPodMac, GuardedPod::Own(Places()[0].mesh), *ParseAddress("192.0.2.1"), 6};
   const auto expect = [&](const char* what, bool passes, auto change) {

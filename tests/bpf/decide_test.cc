@@ -8,6 +8,7 @@
 #include <cstdio>
 #include <cstdlib>
 
+#include "agent/base/address_forms.h"
 #include "tests/bpf/expectation.h"
 
 namespace egress::test {
@@ -40,6 +41,9 @@ class Differential {
 
   std::size_t pairs() const { return pairs_; }
   std::size_t allowed() const { return allowed_; }
+  // Of those, destinations that stand for IPv4 addresses.
+  std::size_t embedded_allowed() const { return embedded_allowed_; }
+  std::size_t embedded_denied() const { return embedded_denied_; }
 
  private:
   static constexpr std::size_t kQuestions = 100;  // for each pod and state
@@ -81,6 +85,7 @@ class Differential {
           << static_cast<int>(question.protocol) << " name '" << question.name << "'";
       ++pairs_;
       allowed_ += Passes(probes[i]) ? 1 : 0;
+      if (AddressForms(question.destination).size() > 1) ++(Passes(probes[i]) ? embedded_allowed_ : embedded_denied_);
     }
   }
 
@@ -88,6 +93,8 @@ class Differential {
   PodFleet& fleet_;
   std::size_t pairs_ = 0;
   std::size_t allowed_ = 0;
+  std::size_t embedded_allowed_ = 0;
+  std::size_t embedded_denied_ = 0;
 };
 
 // EGRESS_TEST_SEED and EGRESS_TEST_ROUNDS: for longer runs by hand.
@@ -111,8 +118,12 @@ TEST(Decide, EqualsTheKernelsCodeOnRandomPoliciesAndFlows) {
   const std::chrono::duration<double> took = std::chrono::steady_clock::now() - begin;
   std::printf("%zu pairs of a policy set and a flow, %.1f %% of them allowed, %.1f s\n", test.pairs(),
               100.0 * static_cast<double>(test.allowed()) / static_cast<double>(test.pairs()), took.count());
+  std::printf("%zu of them to an address that stands for an IPv4 one are allowed, %zu denied\n",
+              test.embedded_allowed(), test.embedded_denied());
   EXPECT_GE(test.pairs(), 100000u);
   EXPECT_GE(test.allowed() * 3, test.pairs()) << "flows must hit the rules, else nothing is shown";
+  EXPECT_GE(test.embedded_allowed(), test.pairs() / 100);
+  EXPECT_GE(test.embedded_denied(), test.pairs() / 100);
   EXPECT_LE(test.allowed() * 10, test.pairs() * 9) << "denials must be there too";
 }
 

@@ -6,6 +6,7 @@
 #include <optional>
 #include <sstream>
 
+#include "agent/base/address_forms.h"
 #include "agent/policy/host.h"
 #include "agent/policy/rank.h"
 
@@ -29,9 +30,9 @@ bool IsPodItself(const FleetPod& pod, const Address& address) {
          std::find(pod.own.begin(), pod.own.end(), address) != pod.own.end();
 }
 
-// Of the tcp policies that cover the flow: where all have limits, the widest few are counted, and one with room is
-// enough.
-Expected ExpectTcpRule(const PodFleet& fleet, const FleetPod& pod, const Question& question,
+// Of the tcp policies that cover one form of the destination: where all have limits, the widest few are counted, and
+// one with room is enough.
+Expected ExpectTcpRule(const PodFleet& fleet, const FleetPod& pod, const Question& question, const Address& form,
                        const policy::ObjectId& best) {
   std::vector<policy::PolicyPtr> covering;
   for (const auto& policy : pod.seen->policies) {
@@ -39,7 +40,7 @@ Expected ExpectTcpRule(const PodFleet& fleet, const FleetPod& pod, const Questio
       return entry.number == question.port && entry.protocol >= policy::Protocol::kTcp;
     });
     const bool address = std::any_of(policy->cidrs.begin(), policy->cidrs.end(),
-                                     [&](const Prefix& prefix) { return prefix.Contains(question.destination); });
+                                     [&](const Prefix& prefix) { return prefix.Contains(form); });
     if (port && address) covering.push_back(policy);
   }
   std::sort(covering.begin(), covering.end(), [](const auto& a, const auto& b) { return PreferredOver(*a, *b); });
@@ -54,16 +55,43 @@ Expected ExpectTcpRule(const PodFleet& fleet, const FleetPod& pod, const Questio
   return {EGRESS_SOCKET_DENIED, EGRESS_REASON_LIMIT, {}, best.ToString(), ""};
 }
 
+// Any bytes may go to each form; by tcp rules to those that are governed.
+Expected ExpectAnyBytes(const PodFleet& fleet, const FleetPod& pod, const Question& question) {
+  std::optional<Expected> joined;
+  for (const Address& form : AddressForms(question.destination)) {
+    const auto decision = pod.seen->index.ConnectForm(pod.seen->network, form, question.port);
+    if (decision.reason != EGRESS_REASON_RULE) continue;
+    const Expected one = ExpectTcpRule(fleet, pod, question, form, *decision.policy);
+    if (!joined) joined = one;
+    if (one.reason == EGRESS_REASON_LIMIT) {
+      joined->kind = one.kind;
+      joined->reason = one.reason;
+    }
+    if (joined->counted == "") joined->counted = one.counted;
+  }
+  if (joined->reason == EGRESS_REASON_LIMIT) joined->counted = "";
+  return *joined;
+}
+
+// Of an unguarded pod: what is of the mesh, and nothing else.
+policy::NetworkPolicy MeshAlone(const policy::NetworkPolicy& network) {
+  policy::NetworkPolicy mesh;
+  mesh.mesh = network.mesh;
+  mesh.open = network.open;
+  mesh.policies_enabled = false;
+  return mesh;
+}
+
 Expected Expect(const PodFleet& fleet, const FleetPod& pod, const Question& question) {
   const View& view = *pod.seen;
   if (!view.network.open && IsPodItself(pod, question.destination)) {
     return {EGRESS_SOCKET_ALLOWED, EGRESS_REASON_MESH, 0, {}, ""};
   }
-  const auto decision = view.index.Connect(view.network, question.destination, question.port);
-  if (pod.unguarded && decision.reason != EGRESS_REASON_MESH && decision.reason != EGRESS_REASON_OPEN) return {};
+  const auto network = pod.unguarded ? MeshAlone(view.network) : view.network;
+  const auto decision = view.index.Connect(network, question.destination, question.port);
   if (!decision.allowed) return {EGRESS_SOCKET_DENIED, decision.reason, 0, {}, ""};
   if (decision.reason != EGRESS_REASON_RULE) return {EGRESS_SOCKET_ALLOWED, decision.reason, 0, {}, ""};
-  if (decision.any_bytes) return ExpectTcpRule(fleet, pod, question, *decision.policy);
+  if (decision.any_bytes) return ExpectAnyBytes(fleet, pod, question);
   const bool http = (decision.protocols & EGRESS_HTTP) != 0;
   return {http ? EGRESS_SOCKET_REDIRECTED : EGRESS_SOCKET_TLS, EGRESS_REASON_RULE, decision.protocols, {}, ""};
 }
@@ -71,18 +99,24 @@ Expected Expect(const PodFleet& fleet, const FleetPod& pod, const Question& ques
 egress_reason ExpectDatagram(const FleetPod& pod, const Question& question) {
   const View& view = *pod.seen;
   if (!view.network.open && IsPodItself(pod, question.destination)) return EGRESS_REASON_MESH;
-  auto decision = view.index.Connect(view.datagram_network, question.destination, question.port);
-  if (decision.reason == EGRESS_REASON_DNS && question.protocol != IPPROTO_UDP) decision.allowed = false;
-  const bool nothing_else = pod.unguarded && decision.reason != EGRESS_REASON_OPEN;
-  if (nothing_else && decision.reason != EGRESS_REASON_MESH) return EGRESS_REASON_NONE;
-  if (decision.allowed) return decision.reason;
-  return view.network.other_protocols_allowed ? EGRESS_REASON_RULE : EGRESS_REASON_NONE;
+  const auto network = pod.unguarded ? MeshAlone(view.datagram_network) : view.datagram_network;
+  std::optional<egress_reason> joined;
+  for (const Address& form : AddressForms(question.destination)) {
+    auto decision = view.index.ConnectForm(network, form, question.port);
+    if (decision.reason == EGRESS_REASON_DNS && question.protocol != IPPROTO_UDP) decision.allowed = false;
+    const bool by_rule = !pod.unguarded && view.network.other_protocols_allowed;
+    if (!decision.allowed && !by_rule) return EGRESS_REASON_NONE;
+    if (!decision.allowed) joined = EGRESS_REASON_RULE;
+    if (!joined) joined = decision.reason;
+  }
+  return *joined;
 }
 
 // The name that the kernel has listed must be listed by the policy it names, and by none where it has found none.
 std::string NameDifference(const PodFleet& fleet, const FleetPod& pod, const Question& question,
                            const judge_probe& answer) {
-  const auto decision = pod.seen->index.Tls(question.destination, question.port, question.name);
+  const auto decision =
+      pod.seen->index.Tls(pod.seen->network, question.destination, question.port, question.name);
   if (decision.allowed != (answer.named != 0)) {
     return decision.allowed ? "the kernel does not list the name; " + decision.rule : "the kernel lists the name";
   }
@@ -91,7 +125,11 @@ std::string NameDifference(const PodFleet& fleet, const FleetPod& pod, const Que
   for (const auto& policy : pod.seen->policies) {
     if (policy->id.ToString() != named) continue;
     const policy::PolicyIndex alone({policy});
-    return alone.Tls(question.destination, question.port, question.name).allowed ? "" : named + " does not list it";
+    const AddressForms forms(question.destination);
+    const bool lists = std::any_of(forms.begin(), forms.end(), [&](const Address& form) {
+      return alone.TlsForm(form, question.port, question.name).allowed;
+    });
+    return lists ? "" : named + " does not list it";
   }
   return "the kernel names policy " + std::to_string(answer.named) + " " + named;
 }
@@ -133,7 +171,7 @@ std::string Difference(const PodFleet& fleet, const FleetPod& pod, const Questio
   const bool named = (expected.protocols.value_or(0) & EGRESS_HTTPS) != 0;
   if (named && answer.hello.name_length != 0) text << NameDifference(fleet, pod, question, answer);
   if (named && answer.hello.name_length == 0 &&
-      pod.seen->index.Tls(question.destination, question.port, question.name).allowed) {
+      pod.seen->index.Tls(pod.seen->network, question.destination, question.port, question.name).allowed) {
     text << "a name that no ClientHello can bear is allowed";
   }
   return text.str();

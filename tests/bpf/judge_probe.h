@@ -22,11 +22,10 @@ struct judge_probe {
 	__u8 protocols;
 	__u32 policy;
 	__u32 counted;
-	__u32 named;        /* TCP with a name: what judge_name() says, 0 if the name is not listed */
-	__u32 found_class;  /* TCP: what find_class() says, which the boundary asks before it judges a name */
+	__u32 named;        /* TCP with a name: what judge_names() says, 0 if the name is not listed */
 	__u8 packet_reason; /* not TCP: what judge_packet() says */
 	__u8 label;
-	__u8 pad2[2];
+	__u8 pad2[6];
 };
 
 #endif

@@ -25,10 +25,7 @@ static __always_inline void judge_tcp(struct judge_probe *probe, const struct fl
 	probe->label = out.label;
 	probe->policy = out.policy;
 	probe->counted = out.counted;
-	probe->found_class = find_class(in->state->ruleset, in->state->generation, flow->destination, flow->port);
-	probe->named = 0;
-	if (probe->hello.name_length)
-		probe->named = judge_name(&probe->hello, probe->found_class, in->state->generation);
+	probe->named = probe->hello.name_length ? judge_names(&probe->hello, &out, in->state->generation) : 0;
 }
 
 static long judge_probe(__u32 i, void *context)

@@ -11,6 +11,7 @@ namespace {
 constexpr std::array kAddresses = {"198.51.100.7",     "198.51.100.200", "198.51.101.9", "203.0.113.9", "192.0.2.1",
                                    "2001:db8:1::7",    "2001:db8:1::8",  "2001:db8:2::", "2001:db9::1", "::5:0:0:1",
                                    "64:ff9b::c633:64", "127.0.0.1",      "::1",          "0.0.0.0",     "::"};
+constexpr std::array kForms = {"64:ff9b::/96", "2002::/16", "2001::/32", "::/0", "0.0.0.0/0"};
 constexpr std::array kLabels = {"a", "b", "xn--c", "_d", "0"};
 constexpr std::array<std::uint16_t, 5> kPorts = {53, 80, 443, 5000, 65535};
 
@@ -31,8 +32,25 @@ Address RandomWorld::AnyAddress() {
   return address;
 }
 
+Address RandomWorld::Embed(const Address& address) {
+  if (!address.IsV4()) return address;
+  const auto put = [](const char* head, const Address& ip4, std::size_t at, std::uint8_t inverted) {
+    Address made = *ParseAddress(head);
+    for (std::size_t i = 0; i < 4; ++i) made.bytes[at + i] = ip4.bytes[12 + i] ^ inverted;
+    return made;
+  };
+  const std::size_t form = Below(3);
+  if (form == 0) return put("64:ff9b::", address, 12, 0);
+  if (form == 1) return put("2002::7", address, 2, 0);
+  Address server = AnyAddress();
+  if (!server.IsV4() || Chance(30)) server = address;
+  const Address teredo = put("2001::", address, 12, 0xff);
+  return put(teredo.ToString().c_str(), server, 4, 0);
+}
+
 Prefix RandomWorld::AnyPrefix() {
   if (Chance(4)) return {};
+  if (Chance(10)) return *ParsePrefix(kForms[Below(kForms.size())]);
   const Address address = AnyAddress();
   const std::size_t shortest = address.IsV4() ? 96 : 0;
   std::size_t length = 112 + Below(17);
@@ -176,6 +194,7 @@ Question RandomWorld::Ask(const policy::NetworkPolicy& network, const std::vecto
     question.name = NameFor(policy.hosts[Below(policy.hosts.size())]);
   }
   if (Chance(3)) question.name.clear();
+  if (Chance(20)) question.destination = Embed(question.destination);
   return question;
 }
 

@@ -37,6 +37,8 @@ class RandomWorld {
  private:
   policy::PolicyPtr Policy(const std::string& ns, std::size_t number);
   Prefix AnyPrefix();
+  // An IPv6 address that stands for an IPv4 one, by NAT64, 6to4 or Teredo; other addresses as they are.
+  Address Embed(const Address& address);
   std::vector<Prefix> Prefixes(std::size_t most);
   Address Inside(const Prefix& prefix);
   std::string AnyName();

@@ -119,7 +119,7 @@ class Tls : public testing::TestWithParam<Name> {};
 TEST_P(Tls, IsDecidedByTheServerName) {
   const PolicyIndex index(Policies(Egress(
       "p", "  hosts: [httpbin.org, \"*.wild.test\", 198.51.100.7]\n  ports: [{number: 443, protocol: HTTPS}]\n")));
-  const Decision decision = index.Tls(Ip("192.0.2.1"), 443, GetParam().sni);
+  const Decision decision = index.Tls({}, Ip("192.0.2.1"), 443, GetParam().sni);
   EXPECT_STREQ(ReasonName(decision.reason), ReasonName(GetParam().reason));
   EXPECT_EQ(decision.allowed, GetParam().reason == EGRESS_REASON_RULE);
   EXPECT_EQ(decision.policy, (ObjectId{"curl", "p"}));
@@ -153,12 +153,65 @@ TEST(TlsAddresses, ANameCountsOnlyForTheAddressesOfItsPolicy) {
       Policies(Egress("a", "  hosts: [a.test]\n  ipAddresses: [198.51.100.0/24]\n" + https) +
                Egress("b", "  hosts: [b.test]\n  ipAddresses: [203.0.113.0/24]\n" + https) +
                Egress("raw", "  ipAddresses: [203.0.113.9/32]\n  ports: [{number: 443, protocol: tcp}]\n")));
-  EXPECT_TRUE(index.Tls(Ip("198.51.100.1"), 443, "a.test").allowed);
-  EXPECT_EQ(index.Tls(Ip("198.51.100.1"), 443, "b.test").reason, EGRESS_REASON_SNI_MISMATCH);
-  EXPECT_TRUE(index.Tls(Ip("203.0.113.1"), 443, "b.test").allowed);
-  EXPECT_EQ(index.Tls(Ip("203.0.113.1"), 443, "a.test").reason, EGRESS_REASON_SNI_MISMATCH);
-  EXPECT_EQ(index.Tls(Ip("192.0.2.1"), 443, "a.test").reason, EGRESS_REASON_POLICY);
-  EXPECT_EQ(index.Tls(Ip("203.0.113.9"), 443, "").policy, (ObjectId{"curl", "raw"})) << "a tcp rule allows any bytes";
+  EXPECT_TRUE(index.Tls({}, Ip("198.51.100.1"), 443, "a.test").allowed);
+  EXPECT_EQ(index.Tls({}, Ip("198.51.100.1"), 443, "b.test").reason, EGRESS_REASON_SNI_MISMATCH);
+  EXPECT_TRUE(index.Tls({}, Ip("203.0.113.1"), 443, "b.test").allowed);
+  EXPECT_EQ(index.Tls({}, Ip("203.0.113.1"), 443, "a.test").reason, EGRESS_REASON_SNI_MISMATCH);
+  EXPECT_EQ(index.Tls({}, Ip("192.0.2.1"), 443, "a.test").reason, EGRESS_REASON_POLICY);
+  EXPECT_EQ(index.Tls({}, Ip("203.0.113.9"), 443, "").policy, (ObjectId{"curl", "raw"})) << "a tcp rule allows any bytes";
+}
+
+// 64:ff9b::c633:6407 is 198.51.100.7 behind NAT64; 2002:c633:6407:: the same by 6to4; in 2001:0:... the server comes first,
+// and the client's bits are inverted.
+TEST(Forms, OfAnAddressAreAllJudged) {
+  const auto port = [](const char* protocol) { return std::string("  ports: [{number: 443, protocol: ") + protocol + "}]\n"; };
+  const PolicyIndex all6(Policies(Egress("all6", "  ipAddresses: [\"::/0\"]\n" + port("tcp"))));
+  const PolicyIndex both(Policies(Egress("all6", "  ipAddresses: [\"::/0\"]\n" + port("tcp")) +
+                                  Egress("v4", "  ipAddresses: [198.51.100.0/24]\n" + port("tcp"))));
+  const PolicyIndex any(Policies(Egress("any", port("tcp"))));
+  const auto allows = [](const PolicyIndex& index, const char* address) {
+    return index.Connect({}, Ip(address), 443).allowed;
+  };
+  for (const char* address : {"64:ff9b::c633:6407", "2002:c633:6407::1", "2001:0:c633:6407::39cc:9bf8"}) {
+    EXPECT_FALSE(allows(all6, address)) << address;
+    EXPECT_TRUE(allows(both, address)) << address;
+    EXPECT_TRUE(allows(any, address)) << address;
+  }
+  for (const char* address : {"64:ff9b::cb00:7109", "2002:cb00:7109::1", "2001:0:cb00:7109::39cc:9bf8",
+                              "2001:0:c633:6407::34ff:8ef6"}) {
+    EXPECT_FALSE(allows(both, address)) << address;
+    EXPECT_TRUE(allows(any, address)) << address;
+  }
+  for (const char* address : {"64:ff9b:1::c633:6407", "64:ff9b::1:0:c633:6407", "2003:c633:6407::1", "2001:1::1"}) {
+    EXPECT_TRUE(allows(all6, address)) << address << " stands for nothing but itself";
+  }
+  NetworkPolicy mesh;
+  mesh.mesh = {Cidr("64:ff9b::/96"), Cidr("10.0.0.0/8")};
+  EXPECT_EQ(any.Connect(mesh, Ip("64:ff9b::a00:1"), 80).reason, EGRESS_REASON_MESH);
+  EXPECT_EQ(any.Connect(mesh, Ip("64:ff9b::c633:6407"), 443).reason, EGRESS_REASON_RULE);
+  EXPECT_FALSE(any.Connect(mesh, Ip("64:ff9b::c633:6407"), 80).allowed);
+}
+
+TEST(Forms, OfAnAddressEachHaveToAllowTheNameAndTheRequest) {
+  const std::string https = "  ports: [{number: 443, protocol: https}, {number: 80, protocol: http}]\n";
+  const PolicyIndex index(Policies(Egress("six", "  hosts: [a.test, six.test]\n  ipAddresses: [\"::/0\"]\n" + https) +
+                                   Egress("four", "  hosts: [a.test, four.test]\n  ipAddresses: [0.0.0.0/0]\n" + https)));
+  const Address address = Ip("64:ff9b::c633:6407");
+  EXPECT_EQ(index.Connect({}, address, 443).protocols, EGRESS_HTTPS);
+  EXPECT_EQ(index.Connect({}, address, 80).protocols, EGRESS_HTTP);
+  const auto http = [&](std::string_view host) { return index.Http(address, 80, {"GET", host, "/", {}}); };
+  EXPECT_TRUE(index.Tls({}, address, 443, "a.test").allowed);
+  EXPECT_TRUE(http("a.test").allowed);
+  for (const char* host : {"six.test", "four.test"}) {
+    EXPECT_EQ(index.Tls({}, address, 443, host).reason, EGRESS_REASON_SNI_MISMATCH) << host;
+    EXPECT_EQ(http(host).reason, EGRESS_REASON_HTTP_HOST) << host;
+  }
+  EXPECT_TRUE(index.Tls({}, Ip("2001:db8::1"), 443, "six.test").allowed);
+  NetworkPolicy excluded;
+  excluded.excluded = {Cidr("64:ff9b::/96")};
+  EXPECT_TRUE(index.Tls(excluded, address, 443, "four.test").allowed) << "the other form is not governed";
+  EXPECT_FALSE(index.Tls(excluded, address, 443, "six.test").allowed);
+  EXPECT_FALSE(index.Connect(excluded, address, 80).allowed) << "the proxy knows no exclusions";
 }
 
 struct Ask {
@@ -294,7 +347,7 @@ TEST(HttpUnion, RoutesDoNotConcernHttpsAndTcp) {
   const PolicyIndex index(Policies(
       Egress("a", "  hosts: [a.test]\n  ports: [{number: 443, protocol: https}, {number: 500, protocol: tcp}]\n" +
                       Matches("none"))));
-  EXPECT_TRUE(index.Tls(Ip("192.0.2.1"), 443, "a.test").allowed);
+  EXPECT_TRUE(index.Tls({}, Ip("192.0.2.1"), 443, "a.test").allowed);
   EXPECT_TRUE(index.Connect({}, Ip("192.0.2.1"), 500).any_bytes);
 }
 

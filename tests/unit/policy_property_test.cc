@@ -43,8 +43,8 @@ TEST(Property, TakingPartsAwayNeverGrowsWhatIsAllowed) {
       const Probe probe = AnyProbe(&random);
       const auto before = with.Connect({}, probe.address, probe.port);
       const auto after = without.Connect({}, probe.address, probe.port);
-      const bool tls_before = before.allowed && with.Tls(probe.address, probe.port, probe.sni).allowed;
-      const bool tls_after = after.allowed && without.Tls(probe.address, probe.port, probe.sni).allowed;
+      const bool tls_before = before.allowed && with.Tls({}, probe.address, probe.port, probe.sni).allowed;
+      const bool tls_after = after.allowed && without.Tls({}, probe.address, probe.port, probe.sni).allowed;
       const bool http_before = before.allowed && Judge(with, probe).allowed;
       const bool http_after = after.allowed && Judge(without, probe).allowed;
       ASSERT_TRUE(before.allowed || !after.allowed);
@@ -83,7 +83,7 @@ TEST(Property, CompiledRulesAndIndexAgree) {
       ASSERT_EQ(rule_class->protocols, connect.protocols);
       if ((connect.protocols & EGRESS_HTTPS) == 0) continue;
       const ObjectId* compiled = FindName(rules, *rule_class, probe.sni);
-      const Decision tls = index.Tls(probe.address, probe.port, probe.sni);
+      const Decision tls = index.Tls({}, probe.address, probe.port, probe.sni);
       ASSERT_EQ(compiled != nullptr, tls.allowed) << probe.sni;
       ++judged;
       allowed += static_cast<int>(tls.allowed);

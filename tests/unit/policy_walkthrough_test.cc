@@ -73,8 +73,8 @@ TEST_F(Walkthrough, Https) {
   Apply("httpbin.yaml",
         Egress("httpbin-443", "  hosts:\n  - httpbin.org\n  ports:\n  - number: 443\n    protocol: https\n"));
   EXPECT_EQ(Connect(443).protocols, EGRESS_HTTPS);
-  EXPECT_TRUE(index_->Tls(kServer, 443, "httpbin.org").allowed);
-  EXPECT_FALSE(index_->Tls(kServer, 443, "openservicemesh.io").allowed);
+  EXPECT_TRUE(index_->Tls({}, kServer, 443, "httpbin.org").allowed);
+  EXPECT_FALSE(index_->Tls({}, kServer, 443, "openservicemesh.io").allowed);
   Delete("httpbin.yaml");
   EXPECT_FALSE(Connect(443).allowed);
 }

@@ -40,6 +40,28 @@ TEST(PolicySet, ThousandsOfPoliciesDecideAsOne) {
   EXPECT_EQ(Ask(*set, "other.test").decision.reason, EGRESS_REASON_HTTP_HOST);
 }
 
+// Behind NAT64: one policy covers the IPv6 address and another the IPv4 one, wherever they are kept.
+TEST(PolicySet, EachFormOfAnAddressIsAllowedByTheUnion) {
+  PolicySetBuilder builder;
+  for (int i = 0; i < 3000; ++i) Set(&builder, "p" + std::to_string(i), "h" + std::to_string(i) + ".test");
+  const auto add = [&](const std::string& name, const std::string& cidr) {
+    policy::EffectivePolicy policy = *MakePolicy(name, "forms.test");
+    policy.cidrs = {*ParsePrefix(cidr)};
+    builder.Set(policy.id, std::make_shared<const policy::EffectivePolicy>(policy));
+    return builder.Build();
+  };
+  const auto ask = [](const PolicySet& set, const char* address) {
+    return set.Http(*ParseAddress(address), 80, {.method = "GET", .authority = "forms.test", .path = "/", .headers = {}})
+        .decision.allowed;
+  };
+  const auto six = add("six", "::/0");
+  EXPECT_FALSE(ask(*six, "64:ff9b::c633:6407"));
+  EXPECT_TRUE(ask(*six, "2001:db8::7"));
+  const auto both = add("four", "198.51.100.0/24");
+  EXPECT_TRUE(ask(*both, "64:ff9b::c633:6407"));
+  EXPECT_FALSE(ask(*both, "64:ff9b::cb00:7109"));
+}
+
 TEST(PolicySet, AChangeIsSeenInTheNextBuildAndNotInTheOneBefore) {
   PolicySetBuilder builder;
   for (int i = 0; i < 3000; ++i) Set(&builder, "p" + std::to_string(i), "h" + std::to_string(i) + ".test");
