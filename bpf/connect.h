@@ -62,6 +62,36 @@ static __always_inline int has_family(const struct pod *pod, int ip4)
 	return 0;
 }
 
+/* For reports, before the kernel has chosen a source: the address that the socket is bound to, else the pod's own of
+ * the destination's family. */
+static __always_inline void guess_source(volatile struct bpf_sock *sk, int ip6, const struct governed *in,
+					 struct flow *flow)
+{
+	__u32 *words = (__u32 *)flow->source;
+
+	__builtin_memset(flow->source, 0, sizeof(flow->source));
+	if (sk && !ip6 && sk->src_ip4) {
+		map_ip4(flow->source, sk->src_ip4);
+	} else if (sk && ip6) {
+		words[0] = sk->src_ip6[0];
+		words[1] = sk->src_ip6[1];
+		words[2] = sk->src_ip6[2];
+		words[3] = sk->src_ip6[3];
+	}
+	if (!is_loopback(flow->source)) /* which the unspecified address counts as */
+		return;
+	for (int i = 0; i < EGRESS_MAX_POD_ADDRESSES; i++) {
+		const __u8 *address = in->pod->addresses[i];
+
+		if (i >= in->pod->address_count)
+			break;
+		if (is_ip4(address) != is_ip4(flow->destination) || (address[0] == 0xfe && (address[1] & 0xc0) == 0x80))
+			continue;
+		copy_address(flow->source, address);
+		break;
+	}
+}
+
 /* Does anybody listen there, in the pod? */
 static __always_inline int has_listener(struct bpf_sock_addr *ctx, const __u8 address[16], __be16 port)
 {
@@ -142,6 +172,7 @@ static __always_inline int connect_tcp(struct bpf_sock_addr *ctx, int ip6, struc
 		verdict->kind = out.kind;
 		verdict->reason = out.reason;
 	}
+	guess_source(ctx->sk, ip6, in, flow);
 	return settle_connect(flow, in, &out, verdict);
 }
 
@@ -171,6 +202,7 @@ static __always_inline int on_connect(struct bpf_sock_addr *ctx, int ip6)
 		return refuse_connect();
 	verdict = bounded_verdict(ctx->sk, &in);
 	if (!verdict) {
+		guess_source(ctx->sk, ip6, &in, &flow);
 		tell(&flow, &in, EGRESS_TCP, EGRESS_DENY, EGRESS_REASON_TABLE_FULL, 0, EGRESS_HOOK_CONNECT, NULL);
 		return refuse_connect();
 	}

@@ -42,8 +42,8 @@ static __always_inline int on_sendmsg(struct bpf_sock_addr *ctx, int ip6)
 		flow.source_port = bpf_htons(ctx->sk->src_port);
 		if (may_answer_inbound(&flow, &in))
 			return HOOK_PASS;
-		__builtin_memset(flow.source, 0, sizeof(flow.source));
 	}
+	guess_source(ctx->sk, ip6, &in, &flow);
 	return deny_datagram(&flow, &in);
 }
 

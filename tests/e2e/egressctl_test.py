@@ -3,6 +3,7 @@
 import json
 import pathlib
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -12,7 +13,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 
 from support.case import WorldCase, main, tcp_port
 from support.manifests import egress, port, route_group
-from support.world import HTTP_PORT, MESH, ORIGIN, OTHER, TLS_PORT
+from support.world import HTTP_PORT, MESH, ORIGIN, ORIGIN6, OTHER, TLS_PORT
 
 OBJECTS = (
     egress("web", port(HTTP_PORT, "http"), hosts=["allowed.test"], routes=["routes"]),
@@ -133,6 +134,25 @@ class EgressCtl(WorldCase):
         self.assertRegex(event["time"], r"^\d{4}-\d\d-\d\dT")
         self.assertEqual(len(self.agent.events(port=5002)), before + 1)
         self.assertEqual(self.agent.ctl("-o", "json", "events", "--verdict", "allow").stdout.count('"deny"'), 0)
+
+    def test_events_name_a_source_though_none_is_chosen_yet(self):
+        """A refused connect() and a refused send: of the pod's address, or of the one that the socket is bound to."""
+        for address, own in ((OTHER, self.pod.v4), (ORIGIN6, self.pod.v6)):
+            before = len(self.agent.events(destination=address, port=5002))
+            self.assert_refused(address, 5002)
+            event = self.eventually("it is told",
+                                    lambda: self.agent.events(destination=address, port=5002)[before:])[-1]
+            self.assertEqual(event["source"], own)
+            family = socket.AF_INET6 if ":" in address else socket.AF_INET
+            with self.pod.socket(family) as bound:
+                bound.bind((own, 0))
+                self.assertRaises(ConnectionRefusedError, bound.connect, (address, 5002))
+            with self.pod.socket(family, socket.SOCK_DGRAM) as udp:
+                self.assertRaises(PermissionError, udp.sendto, b"denied", (address, 5002))
+            events = self.eventually("they are told", lambda: self.agent.events(
+                destination=address, port=5002)[before + 1:][1:] and self.agent.events(
+                    destination=address, port=5002)[before + 1:])
+            self.assertEqual([event["source"] for event in events], [own, own])
 
     def follow(self, *arguments):
         """egressctl events --follow, and the lines that it has written so far."""
