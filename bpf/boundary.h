@@ -143,10 +143,11 @@ static __always_inline int is_proxy_listener(const struct packet *packet, const 
 
 static __always_inline int enter_pod(struct __sk_buff *skb)
 {
+	enum later_segment later = is_later_segment(skb);
 	struct packet packet;
 	struct governed in;
 
-	if (is_later_segment(skb) && !note_acknowledgement(skb))
+	if (later && !note_acknowledgement(skb, later == LATER_SYN))
 		return PASS;
 	parse_packet(skb, &packet);
 	if (packet.kind != PACKET_IP || packet.bad)

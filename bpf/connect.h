@@ -185,6 +185,7 @@ static __always_inline void forget_stream(struct bpf_sock *sk, __u32 slot)
 		return;
 	forget_hello(hello, slot);
 	bpf_sk_storage_delete(&hellos, sk);
+	bpf_sk_storage_delete(&second_hellos, sk);
 }
 
 static __always_inline int on_connect(struct bpf_sock_addr *ctx, int ip6)

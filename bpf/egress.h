@@ -50,6 +50,7 @@ enum egress_limit {
 	EGRESS_HELLO_CHUNK = 512,     /* bytes of a ClientHello kept together */
 	EGRESS_MAX_HELLO_CHUNKS = 8192, /* of one pod */
 	EGRESS_HELLO_BYTES = 20000,   /* a ClientHello longer than this is refused */
+	EGRESS_HELLO_STREAM = 39936,  /* ... and one that takes more of the stream, with the headers of its records */
 	EGRESS_HELLO_SECONDS = 10,    /* ... and one that is not complete after this */
 };
 
@@ -339,10 +340,28 @@ struct hello {
 	__u32 begin_sequence; /* host order: of the stream's first byte */
 	__u8 awaited;         /* judged and let through; the server has not acknowledged all of it yet */
 	__u8 remembered;      /* chunks in `hello_bytes` */
-	__u8 pad2[2];
-	__u32 spare[4];
+	__u8 answer;          /* enum hello_answer */
+	__u8 answer_read;     /* bytes of the server's answer that have been looked at */
+	__u32 answer_begin;   /* host order: of the server's first byte; known where `answer_expected` */
+	__u8 answer_expected;
+	__u8 second_judged;   /* 1: the name of the second ClientHello is that of the first */
+	__u8 second_done;     /* ... and all of it has been seen */
+	__u8 pad3;
+	__u32 spare[2];
 	char name[EGRESS_MAX_NAME]; /* lower case, no trailing dot */
 };
+
+/* What the server has said to a ClientHello, by the first bytes that it sends. */
+enum hello_answer {
+	HELLO_UNANSWERED = 0,
+	HELLO_TAKEN,  /* or refused: no second one can follow */
+	HELLO_RETRY,  /* HelloRetryRequest: a second one follows */
+};
+
+#define HELLO_VERSION 1 /* its stream has been seen from the SYN on, by programs that know of second ones */
+
+/* `second_hellos`: sk_storage of struct hello, for connections whose server has asked for a second ClientHello: how far
+ * that is parsed, and its name. Its place in the stream stands in the first one's. */
 
 /* `hello_bytes`: hash. The bytes of a ClientHello that were judged, until its server has them: whatever is sent again
  * has to be the same. The first half of a chunk is used; the rest lets the verifier see that no write leaves it. */

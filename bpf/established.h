@@ -92,25 +92,31 @@ static __always_inline int is_established(struct __sk_buff *skb)
 	return 0;
 }
 
+enum later_segment { NOT_LATER = 0, LATER_SEGMENT, LATER_SYN };
+
 /* A TCP segment towards the pod that does not open a connection: nothing has to be remembered of it. */
-static __always_inline int is_later_segment(struct __sk_buff *skb)
+static __always_inline enum later_segment is_later_segment(struct __sk_buff *skb)
 {
 	const void *end = (const void *)(long)skb->data_end;
 	const struct ethhdr *ethernet = (const void *)(long)skb->data;
 	const __u8 *ip = (const void *)(ethernet + 1);
 	const struct tcphdr *tcp;
+	__u8 flags;
 
 	if (ip + sizeof(struct iphdr) > (const __u8 *)end || skb->vlan_present)
-		return 0;
+		return NOT_LATER;
 	if (ethernet->h_proto == bpf_htons(ETH_P_IP) && *ip == 0x45 && ip[9] == IPPROTO_TCP)
 		tcp = (const void *)(ip + sizeof(struct iphdr));
 	else if (ethernet->h_proto == bpf_htons(ETH_P_IPV6) && *ip >> 4 == 6 && ip[6] == IPPROTO_TCP)
 		tcp = (const void *)(ip + sizeof(struct ipv6hdr));
 	else
-		return 0;
+		return NOT_LATER;
 	if ((const void *)(tcp + 1) > end)
-		return 0;
-	return (((const __u8 *)tcp)[13] & (TCP_SYN | TCP_ACK | TCP_RST)) != TCP_SYN;
+		return NOT_LATER;
+	flags = ((const __u8 *)tcp)[13];
+	if ((flags & (TCP_SYN | TCP_ACK | TCP_RST)) == TCP_SYN)
+		return NOT_LATER;
+	return flags & TCP_SYN ? LATER_SYN : LATER_SEGMENT;
 }
 
 #endif

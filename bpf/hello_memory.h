@@ -9,7 +9,8 @@
 #include "socket.h"
 
 #define HELLO_COMPARE 16 /* bytes compared in one turn */
-#define HELLO_CHUNKS ((EGRESS_HELLO_BYTES + 20000) / EGRESS_HELLO_CHUNK) /* records may double what the hello has */
+#define HELLO_CHUNKS (EGRESS_HELLO_STREAM / EGRESS_HELLO_CHUNK)
+EGRESS_ASSERT(EGRESS_HELLO_STREAM % EGRESS_HELLO_CHUNK == 0 && HELLO_CHUNKS < 256);
 
 struct hello_walk {
 	void *skb;
@@ -201,49 +202,135 @@ static __always_inline void await_acknowledgement(struct hello *hello, __u32 slo
 	hello->awaited = 1;
 }
 
-/* A segment enters a pod. Where it acknowledges the whole of an awaited ClientHello, the connection is like any other
- * from here on. */
-__noinline int note_acknowledgement(struct __sk_buff *skb)
+/* ---- The server's answer ---- */
+
+/* Of a HelloRetryRequest (RFC 8446, 4.1.3): a ServerHello in a handshake record, and its random. Another ServerHello
+ * begins like this once in 2^32 times; then a second hello is expected that nobody sends. */
+#define HELLO_ANSWER_BYTES 15
+
+static __always_inline int begins_retry(__u32 at, __u8 byte)
+{
+	switch (at) {
+	case 0: return byte == 22;
+	case 1: return byte == 3;
+	case 5: return byte == 2;
+	case 9: return byte == 3;
+	case 10: return byte == 3;
+	case 11: return byte == 0xcf;
+	case 12: return byte == 0x21;
+	case 13: return byte == 0xad;
+	case 14: return byte == 0x74;
+	}
+	return 1; /* lengths, and the minor version of the record */
+}
+
+struct answer_walk {
+	void *skb;
+	__u32 offset; /* in the frame, of the server's first byte */
+	__u32 at;     /* of the next byte in the server's stream */
+	__u32 end;    /* in the stream */
+	__u32 answer;
+};
+
+static long look_at_answer(__u32 turn, void *context)
+{
+	struct answer_walk *walk = context;
+	__u8 byte;
+
+	(void)turn;
+	if (walk->at >= walk->end || bpf_skb_load_bytes(walk->skb, walk->offset + walk->at, &byte, 1))
+		return 1;
+	if (!begins_retry(walk->at, byte)) {
+		walk->answer = HELLO_TAKEN;
+		return 1;
+	}
+	if (++walk->at == HELLO_ANSWER_BYTES)
+		walk->answer = HELLO_RETRY;
+	return 0;
+}
+
+/* Reads what is new of the server's first bytes. A segment that runs ahead waits until it is sent again. */
+static __always_inline void read_answer(struct __sk_buff *skb, const struct packet *packet, struct hello *hello)
+{
+	__u32 length = packet->end - packet->payload, before = packet->sequence - hello->answer_begin;
+	struct answer_walk walk = { .skb = skb, .offset = packet->payload - before, .at = hello->answer_read };
+
+	if (!hello->answer_expected || hello->answer != HELLO_UNANSWERED || !length || (__s32)before < 0 || before > walk.at)
+		return;
+	walk.end = before + length;
+	bpf_loop(HELLO_ANSWER_BYTES, look_at_answer, &walk, 0);
+	hello->answer_read = walk.at;
+	hello->answer = walk.answer;
+}
+
+/* May a second ClientHello still follow? */
+static __always_inline int awaits_second(const struct hello *hello)
+{
+	if (hello->version != HELLO_VERSION || hello->second_done)
+		return 0;
+	return hello->answer != HELLO_TAKEN;
+}
+
+/* ---- What comes from the server ---- */
+
+/* The pod's socket that a segment goes to, to be released; NULL if there is none. */
+static __always_inline struct bpf_sock *find_receiver(struct __sk_buff *skb, const struct packet *packet, __s32 netns_id)
+{
+	struct bpf_sock_tuple tuple = {};
+
+	if (is_ip4(packet->flow.source)) {
+		__builtin_memcpy(&tuple.ipv4.saddr, packet->flow.source + 12, 4);
+		__builtin_memcpy(&tuple.ipv4.daddr, packet->flow.destination + 12, 4);
+		tuple.ipv4.sport = packet->flow.source_port;
+		tuple.ipv4.dport = packet->flow.port;
+		return bpf_sk_lookup_tcp(skb, &tuple, sizeof(tuple.ipv4), netns_id, 0);
+	}
+	__builtin_memcpy(tuple.ipv6.saddr, packet->flow.source, 16);
+	__builtin_memcpy(tuple.ipv6.daddr, packet->flow.destination, 16);
+	tuple.ipv6.sport = packet->flow.source_port;
+	tuple.ipv6.dport = packet->flow.port;
+	return bpf_sk_lookup_tcp(skb, &tuple, sizeof(tuple.ipv6), netns_id, 0);
+}
+
+/* A segment enters a pod. A SYN-ACK says where the server's answer to a ClientHello will begin. Where the whole of an
+ * awaited one is acknowledged, and no second can follow, the connection is like any other from here on. */
+__noinline int note_acknowledgement(struct __sk_buff *skb, int is_syn)
 {
 	__u32 total = EGRESS_MAX_PODS;
 	struct awaiting *waits = bpf_map_lookup_elem(&awaiting, &total);
 	struct socket_verdict *verdict;
-	struct bpf_sock_tuple tuple = {};
 	struct packet packet;
 	struct governed in;
 	struct hello *hello;
 	struct bpf_sock *sk;
 
-	if (!waits || !waits->hellos || !find_pod_of_interface(skb->ifindex, &in))
+	if (!waits || (!waits->hellos && !is_syn) || !find_pod_of_interface(skb->ifindex, &in))
 		return 0;
 	waits = bpf_map_lookup_elem(&awaiting, &in.pod->slot);
-	if (!waits || !waits->hellos)
+	if (!waits || (!waits->hellos && !is_syn))
 		return 0;
 	parse_packet(skb, &packet);
 	if (packet.kind != PACKET_IP || packet.bad || !(packet.flags & TCP_ACK))
 		return 0;
-	if (is_ip4(packet.flow.source)) {
-		__builtin_memcpy(&tuple.ipv4.saddr, packet.flow.source + 12, 4);
-		__builtin_memcpy(&tuple.ipv4.daddr, packet.flow.destination + 12, 4);
-		tuple.ipv4.sport = packet.flow.source_port;
-		tuple.ipv4.dport = packet.flow.port;
-		sk = bpf_sk_lookup_tcp(skb, &tuple, sizeof(tuple.ipv4), in.pod->netns_id, 0);
-	} else {
-		__builtin_memcpy(tuple.ipv6.saddr, packet.flow.source, 16);
-		__builtin_memcpy(tuple.ipv6.daddr, packet.flow.destination, 16);
-		tuple.ipv6.sport = packet.flow.source_port;
-		tuple.ipv6.dport = packet.flow.port;
-		sk = bpf_sk_lookup_tcp(skb, &tuple, sizeof(tuple.ipv6), in.pod->netns_id, 0);
-	}
+	sk = find_receiver(skb, &packet, in.pod->netns_id);
 	if (!sk)
 		return 0;
 	hello = bpf_sk_storage_get(&hellos, sk, NULL, 0);
 	verdict = bpf_sk_storage_get(&sockets, sk, NULL, 0);
-	if (hello && verdict && hello->awaited && verdict->kind == EGRESS_SOCKET_TLS &&
-	    (__s32)(packet.acknowledged - hello->begin_sequence - hello->bytes) >= 0) {
+	if (!hello || !verdict || verdict->kind != EGRESS_SOCKET_TLS)
+		goto out;
+	if (packet.flags & TCP_SYN && !hello->answer_expected) {
+		hello->answer_begin = packet.sequence + 1;
+		hello->answer_expected = 1;
+	}
+	if (!hello->awaited)
+		goto out;
+	read_answer(skb, &packet, hello);
+	if (!awaits_second(hello) && (__s32)(packet.acknowledged - hello->begin_sequence - hello->bytes) >= 0) {
 		verdict->kind = EGRESS_SOCKET_ALLOWED;
 		forget_hello(hello, in.pod->slot);
 	}
+out:
 	bpf_sk_release(sk);
 	return 0;
 }

@@ -6,66 +6,10 @@
 
 #include <algorithm>
 
-#include "tests/bpf/boundary_fixture.h"
-#include "tests/bpf/pod_socket.h"
-#include "tests/bpf/reset_check.h"
-#include "tests/support/client_hello.h"
+#include "tests/bpf/tls_fixture.h"
 
 namespace egress::test {
 namespace {
-
-class BoundaryTls : public Boundary {
- protected:
-  void SetUp() override {
-    Boundary::SetUp();
-    auto made = PodSocket::Make(*pod_);
-    ASSERT_TRUE(made) << made.error().message;
-    socket_ = *std::move(made);
-    ASSERT_TRUE(pod_->SetPolicies({HttpsRule("shop", {"*.shop.test", "shop.test"})}));
-  }
-
-  static policy::PolicyPtr HttpsRule(const std::string& name, std::vector<std::string> hosts) {
-    policy::EffectivePolicy rule;
-    rule.id = {"curl", name};
-    rule.ports = {{443, policy::Protocol::kHttps}};
-    rule.cidrs = {Prefix{}};
-    rule.hosts = std::move(hosts);
-    std::sort(rule.hosts.begin(), rule.hosts.end());
-    return std::make_shared<const policy::EffectivePolicy>(rule);
-  }
-
-  // A connection whose SYN has left.
-  void Connect(const Place& place) {
-    socket_->Connect(EGRESS_SOCKET_TLS, place.outside);
-    const Packet syn = socket_->Segment({}, kSyn);
-    const Outcome outcome = socket_->Send(syn);
-    ASSERT_TRUE(outcome.passed()) << outcome.action;
-    ASSERT_EQ(outcome.frame, Frame(syn));
-    ASSERT_EQ(pod_->TakeTold(), Told{});
-  }
-
-  // Sends it in segments of `size` until one does not leave. Returns how many bytes left.
-  std::size_t SendInPieces(const Bytes& stream, std::size_t size) {
-    for (std::size_t at = 0; at < stream.size(); at += size) {
-      const auto end = std::min(stream.size(), at + size);
-      const Packet packet = socket_->Segment(
-          {stream.begin() + static_cast<std::ptrdiff_t>(at), stream.begin() + static_cast<std::ptrdiff_t>(end)});
-      last_ = socket_->Send(packet);
-      if (!last_.passed() || last_.frame != Frame(packet)) {
-        refused_ = packet;
-        return at;
-      }
-    }
-    return stream.size();
-  }
-
-  static Told Denied(egress_reason reason) { return {{{EGRESS_HTTPS, EGRESS_DENY, reason}, 1}}; }
-  static inline const Told kAllowed{{{EGRESS_HTTPS, EGRESS_ALLOW, EGRESS_REASON_RULE}, 1}};
-
-  std::unique_ptr<PodSocket> socket_;
-  Outcome last_;
-  Packet refused_;
-};
 
 TEST_F(BoundaryTls, PassesAHelloWithAListedNameInWhateverPieces) {
   for (const Place& place : Places()) {
@@ -77,6 +21,7 @@ TEST_F(BoundaryTls, PassesAHelloWithAListedNameInWhateverPieces) {
         EXPECT_EQ(SendInPieces(stream, size), stream.size());
         EXPECT_EQ(pod_->TakeTold(), kAllowed);
         EXPECT_EQ(pod_->rules().PolicyName(socket_->verdict.policy), "curl/shop");
+        socket_->hello.answer = HELLO_TAKEN;
         EXPECT_EQ(SendInPieces(Bytes(500, 0xff), 100), 500u) << "what follows is not looked at";
         EXPECT_EQ(pod_->TakeTold(), Told{});
       }
@@ -233,6 +178,23 @@ TEST_F(BoundaryTls, BoundsAHelloInBytes) {
   }
 }
 
+// Headers of small records count too: what is kept of a hello is bounded.
+TEST_F(BoundaryTls, BoundsWhatAHelloTakesOfTheStream) {
+  const Bytes message = TypicalHello("shop.test", EGRESS_HELLO_BYTES).Message();
+  for (const auto& [record_bytes, passes] : {std::pair<std::size_t, bool>(8, true), {4, false}, {1, false}}) {
+    SCOPED_TRACE(record_bytes);
+    ASSERT_NO_FATAL_FAILURE(Connect(Places()[0]));
+    const Bytes stream = Records(message, record_bytes);
+    ASSERT_EQ(stream.size() <= EGRESS_HELLO_STREAM, passes);
+    const std::size_t sent = SendInPieces(stream, 1400);
+    EXPECT_EQ(sent == stream.size(), passes);
+    EXPECT_LE(sent, static_cast<std::size_t>(EGRESS_HELLO_STREAM));
+    EXPECT_EQ(pod_->TakeTold(), passes ? kAllowed : Denied(EGRESS_REASON_NOT_TLS));
+    if (!passes) EXPECT_EQ(KeptChunks(), 0u) << "nothing is left of what was refused";
+    socket_->Forget();
+  }
+}
+
 TEST_F(BoundaryTls, JudgesTheNameAgainWhenRulesChange) {
   const Bytes stream = Records(TypicalHello("a.shop.test").Message());
   for (const Place& place : Places()) {
@@ -241,6 +203,7 @@ TEST_F(BoundaryTls, JudgesTheNameAgainWhenRulesChange) {
     ASSERT_NO_FATAL_FAILURE(Connect(place));
     EXPECT_EQ(SendInPieces(stream, 2000), stream.size());
     EXPECT_EQ(pod_->TakeTold(), kAllowed);
+    socket_->hello.answer = HELLO_TAKEN;
     ASSERT_TRUE(pod_->SetPolicies({HttpsRule("other", {"a.shop.test"})}));
     EXPECT_EQ(SendInPieces(Text("data"), 4), 4u) << "another rule lists the name";
     EXPECT_EQ(pod_->rules().PolicyName(socket_->verdict.policy), "curl/other");

@@ -19,7 +19,10 @@ Result<std::unique_ptr<PodSocket>> PodSocket::Make(GuardedPod& pod) {
   return socket;
 }
 
-PodSocket::~PodSocket() { boundary_test_bpf__destroy(skeleton_); }
+PodSocket::~PodSocket() {
+  Forget();
+  boundary_test_bpf__destroy(skeleton_);
+}
 
 void PodSocket::Connect(egress_socket_kind kind, const Address& destination) {
   const Address source = GuardedPod::Own(destination);
@@ -37,8 +40,20 @@ void PodSocket::Connect(egress_socket_kind kind, const Address& destination) {
   std::copy(source.bytes.begin(), source.bytes.end(), verdict.source);
   std::copy(destination.bytes.begin(), destination.bytes.end(), verdict.destination);
   has_verdict = true;
+  Forget();
   hello = {};
   has_hello = false;
+  second = {};
+  has_second = false;
+}
+
+void PodSocket::Forget() {
+  const auto kept = pod_.kernel().Map<hello_chunk_key, hello_chunk>("hello_bytes");
+  std::vector<hello_chunk_key> keys;
+  kept.ForEachKey([&](const hello_chunk_key& key) {
+    if (has_hello && key.socket == hello.socket) keys.push_back(key);
+  });
+  for (const auto& key : keys) (void)kept.Delete(key);
 }
 
 Packet PodSocket::Segment(const Bytes& payload, std::uint8_t flags) const {
@@ -54,6 +69,8 @@ void PodSocket::Plant() {
   auto& data = *skeleton_->bss;
   data.has_verdict = has_verdict;
   data.has_hello = has_hello;
+  data.has_second = has_second;
+  data.test_second = second;
   data.test_verdict = verdict;
   data.test_hello = hello;
 }
@@ -65,6 +82,8 @@ Outcome PodSocket::Send(const Bytes& frame) {
   has_hello = skeleton_->bss->has_hello != 0;
   verdict = skeleton_->bss->test_verdict;
   hello = skeleton_->bss->test_hello;
+  has_second = skeleton_->bss->has_second != 0;
+  second = skeleton_->bss->test_second;
   return outcome;
 }
 

@@ -21,6 +21,9 @@ class PodSocket {
   // The next segment of the connection, with `payload`; `flags` besides ACK.
   Packet Segment(const Bytes& payload, std::uint8_t flags = 0) const;
 
+  // What is kept of its ClientHello goes, as when the socket is closed.
+  void Forget();
+
   // Sends a frame of this socket. A segment that follows in sequence moves `sequence` on, if it leaves.
   Outcome Send(const Packet& packet);
   Outcome Send(const Bytes& frame);
@@ -31,6 +34,8 @@ class PodSocket {
   bool has_verdict = false;
   struct hello hello {};
   bool has_hello = false;
+  struct hello second {};  // after a HelloRetryRequest
+  bool has_second = false;
   std::uint32_t sequence = 1000;
   std::uint32_t acknowledged = 77;
 
