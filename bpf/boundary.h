@@ -58,7 +58,7 @@ static __always_inline int is_owed_error(struct __sk_buff *skb, const struct bou
 	} else {
 		return 0;
 	}
-	if (bpf_skb_load_bytes(skb, at, port_pair, sizeof(port_pair)))
+	if (at + sizeof(port_pair) > packet->end || bpf_skb_load_bytes(skb, at, port_pair, sizeof(port_pair)))
 		return 0;
 	quoted.port = port_pair[0];
 	quoted.source_port = port_pair[1];
@@ -68,7 +68,7 @@ static __always_inline int is_owed_error(struct __sk_buff *skb, const struct bou
 	if (quoted.protocol == IPPROTO_TCP)
 		return find_inbound(&quoted, b->in.cookie) ||
 		       is_allowed_connection(skb, &quoted, b->in.pod->netns_id);
-	return quoted.protocol == IPPROTO_UDP && find_inbound(&quoted, b->in.cookie);
+	return quoted.protocol == IPPROTO_UDP && came_in_lately(&quoted, b->in.cookie);
 }
 
 static __always_inline int other_frame(struct __sk_buff *skb, struct boundary *b)
@@ -162,7 +162,7 @@ static __always_inline int enter_pod(struct __sk_buff *skb)
 		return PASS;
 	if (packet.flow.protocol == IPPROTO_TCP && is_proxy_listener(&packet, in.pod))
 		return DROP; /* nobody but the pod itself may use its proxy */
-	if (!is_own_address(in.pod, packet.flow.source))
+	if (!is_own_address(in.pod, packet.flow.source) && is_own_address(in.pod, packet.flow.destination))
 		record_inbound(&packet, in.cookie);
 	return PASS;
 }

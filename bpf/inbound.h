@@ -19,22 +19,25 @@ static __always_inline struct inbound *find_inbound(const struct flow *flow, __u
 	return bpf_map_lookup_elem(records, &key);
 }
 
+static __always_inline int is_recent(const struct inbound *record)
+{
+	return bpf_ktime_get_ns() - record->seen_ns < EGRESS_INBOUND_SECONDS * 1000000000ULL;
+}
+
 /* Did a datagram of this flow come in within the last seconds? Then the pod may answer. */
 static __always_inline int answers_inbound(const struct flow *flow, __u64 cookie)
 {
-	struct inbound_key key = {
-		.local_port = flow->source_port, .remote_port = flow->port, .protocol = flow->protocol,
-	};
-	void *records = bpf_map_lookup_elem(&inbound, &cookie);
-	struct inbound *record;
+	struct inbound *record = find_inbound(flow, cookie);
 
-	if (!records)
-		return 0;
-	copy_address(key.local, flow->source);
-	copy_address(key.remote, flow->destination);
-	record = bpf_map_lookup_elem(records, &key);
-	return record && !record->opened_here &&
-	       bpf_ktime_get_ns() - record->seen_ns < EGRESS_INBOUND_SECONDS * 1000000000ULL;
+	return record && !record->opened_here && is_recent(record);
+}
+
+/* ... be it as an answer to what the pod began: then its kernel may still have to say that nobody wants it. */
+static __always_inline int came_in_lately(const struct flow *flow, __u64 cookie)
+{
+	struct inbound *record = find_inbound(flow, cookie);
+
+	return record && is_recent(record);
 }
 
 /* The pod speaks first on a flow: what comes back is an answer and opens nothing. */
@@ -70,7 +73,7 @@ static __always_inline void record_inbound(const struct packet *packet, __u64 co
 	record.seen_ns = bpf_ktime_get_ns();
 	known = bpf_map_lookup_elem(records, &key);
 	/* An answer to what the pod began stays an answer, for as long as the exchange goes on. */
-	if (known && known->opened_here && record.seen_ns - known->seen_ns < EGRESS_INBOUND_SECONDS * 1000000000ULL) {
+	if (known && known->opened_here && is_recent(known)) {
 		known->seen_ns = record.seen_ns;
 		return;
 	}

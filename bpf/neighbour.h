@@ -11,6 +11,8 @@ static __always_inline int is_unspecified(const __u8 address[16])
 	return !words[0] && !words[1];
 }
 
+#define ARP_LENGTH 28 /* with the target, which does not matter */
+
 /* ARP over Ethernet (RFC 826) that speaks for the pod's own addresses, or asks whether one is free (RFC 5227). */
 static __always_inline int is_honest_arp(struct __sk_buff *skb, const struct pod *pod)
 {
@@ -24,7 +26,7 @@ static __always_inline int is_honest_arp(struct __sk_buff *skb, const struct pod
 	__u8 sender[16];
 	__u32 ip4;
 
-	if (bpf_skb_load_bytes(skb, ETH_HLEN, &arp, sizeof(arp)))
+	if (skb->len < ETH_HLEN + ARP_LENGTH || bpf_skb_load_bytes(skb, ETH_HLEN, &arp, sizeof(arp)))
 		return 0;
 	if (arp.hardware != bpf_htons(1) || arp.protocol != bpf_htons(ETH_P_IP) || arp.hardware_length != 6 ||
 	    arp.protocol_length != 4 || !same_mac(arp.sender_mac, pod->mac))
@@ -73,6 +75,7 @@ static __always_inline int is_neighbour_discovery(struct __sk_buff *skb, const s
 		return packet->hop_limit == 255 && (link_scope || is_on_link(pod, to));
 	case 136: /* advertisement */
 		return packet->hop_limit == 255 && (link_scope || is_on_link(pod, to)) &&
+		       packet->l4 + 8 + sizeof(target) <= packet->end &&
 		       !bpf_skb_load_bytes(skb, packet->l4 + 8, target, sizeof(target)) &&
 		       is_own_address(pod, target);
 	}

@@ -12,6 +12,7 @@
 
 #define ETH_P_8021Q_FRAME 0x8100
 #define EXTENSION_HEADERS 8 /* of IPv6, at most */
+#define ICMP_OF_OTHER_FAMILY 255 /* no type: ICMPv6 in IPv4, or the reverse, says nothing to anybody */
 
 enum tcp_flag { TCP_FIN = 1, TCP_SYN = 2, TCP_RST = 4, TCP_PSH = 8, TCP_ACK = 16, TCP_URG = 32 };
 
@@ -95,6 +96,10 @@ static __always_inline void parse_l4(struct __sk_buff *skb, struct packet *packe
 	if (packet->flow.protocol == IPPROTO_UDP || packet->flow.protocol == IPPROTO_UDPLITE) {
 		packet->flow.source_port = *(__be16 *)head;
 		packet->flow.port = *(__be16 *)(head + 2);
+		return;
+	}
+	if (packet->flow.protocol != (is_ip4(packet->flow.source) ? IPPROTO_ICMP : IPPROTO_ICMP6)) {
+		packet->icmp_type = ICMP_OF_OTHER_FAMILY;
 		return;
 	}
 	packet->icmp_type = head[0];

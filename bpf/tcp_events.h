@@ -6,25 +6,26 @@
 #include "inbound.h"
 #include "limits.h"
 
-/* volatile: clang may merge two reads of the context into one through a computed pointer, which is refused. */
+/* All fields are read, and through volatile: clang may merge two reads of the context on two paths into one through a
+ * computed pointer, which is refused. */
 static __always_inline void addresses_of_ops(volatile struct bpf_sock_ops *ops, struct flow *flow)
 {
-	flow->protocol = IPPROTO_TCP;
-	if (ops->family == AF_INET) {
-		map_ip4(flow->source, ops->local_ip4);
-		map_ip4(flow->destination, ops->remote_ip4);
-	} else {
-		__u32 *source = (__u32 *)flow->source, *destination = (__u32 *)flow->destination;
+	__u32 *source = (__u32 *)flow->source, *destination = (__u32 *)flow->destination;
+	__u32 local = ops->local_ip4, remote = ops->remote_ip4;
 
-		source[0] = ops->local_ip6[0];
-		source[1] = ops->local_ip6[1];
-		source[2] = ops->local_ip6[2];
-		source[3] = ops->local_ip6[3];
-		destination[0] = ops->remote_ip6[0];
-		destination[1] = ops->remote_ip6[1];
-		destination[2] = ops->remote_ip6[2];
-		destination[3] = ops->remote_ip6[3];
+	source[0] = ops->local_ip6[0];
+	source[1] = ops->local_ip6[1];
+	source[2] = ops->local_ip6[2];
+	source[3] = ops->local_ip6[3];
+	destination[0] = ops->remote_ip6[0];
+	destination[1] = ops->remote_ip6[1];
+	destination[2] = ops->remote_ip6[2];
+	destination[3] = ops->remote_ip6[3];
+	if (ops->family == AF_INET) {
+		map_ip4(flow->source, local);
+		map_ip4(flow->destination, remote);
 	}
+	flow->protocol = IPPROTO_TCP;
 	flow->source_port = bpf_htons(ops->local_port);
 	flow->port = bpf_htons(bpf_ntohl(ops->remote_port));
 }
@@ -42,9 +43,11 @@ static __always_inline void before_syn(struct bpf_sock_ops *ops, struct socket_v
 	addresses_of_ops(ops, &flow);
 	copy_address(verdict->source, flow.source);
 	verdict->source_port = flow.source_port;
-	/* The boundary lets segments of a standing verdict out without another look at their source. */
+	/* The boundary lets segments of a standing verdict out without another look at their addresses. What goes to the
+	 * pod itself has no need to leave. */
 	if ((verdict->kind == EGRESS_SOCKET_ALLOWED || verdict->kind == EGRESS_SOCKET_TLS) &&
-	    (!find_pod(verdict->cookie, &in) || !is_own_address(in.pod, flow.source))) {
+	    (!find_pod(verdict->cookie, &in) || !is_own_address(in.pod, flow.source) ||
+	     is_pod_itself(in.pod, flow.destination))) {
 		verdict->counted = 0;
 		verdict->kind = EGRESS_SOCKET_DENIED;
 		verdict->reason = EGRESS_REASON_SPOOFED_SOURCE;

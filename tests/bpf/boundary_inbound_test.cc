@@ -153,6 +153,35 @@ TEST_F(BoundaryInbound, TakesOnlyFirstPacketsForThingsThatCameIn) {
   }
 }
 
+// ICMP errors about what came in, to where it came from: nothing that only looks like one.
+TEST_F(BoundaryInbound, LetsThePodsKernelSayWhatItOwes) {
+  for (const Place& place : Places()) {
+    SCOPED_TRACE(place.family);
+    const bool ip4 = place.outside.IsV4();
+    const Packet came = Reply(GuardedPod::To(Peer(place, 108), IPPROTO_UDP));
+    const auto error_about = [&](const Packet& packet, std::uint8_t protocol, std::size_t cut = 0) {
+      Packet error = GuardedPod::To(Peer(place, 108), protocol);
+      error.icmp_type = ip4 ? 3 : 1;
+      const Bytes quoted = Frame(packet);
+      error.payload.assign(quoted.begin() + kEthernetBytes, quoted.end() - static_cast<std::ptrdiff_t>(cut));
+      error.padding = cut;  // what lies behind the packet says nothing
+      return error;
+    };
+    const std::uint8_t icmp = ip4 ? std::uint8_t{IPPROTO_ICMP} : std::uint8_t{IPPROTO_ICMPV6};
+    const std::uint8_t other_icmp = ip4 ? std::uint8_t{IPPROTO_ICMPV6} : std::uint8_t{IPPROTO_ICMP};
+    EXPECT_TRUE(pod_->Leave(Frame(error_about(came, icmp))).dropped()) << "nothing has come in";
+    EXPECT_TRUE(pod_->Enter(Frame(came)).passed());
+    pod_->TakeTold();
+    ExpectPasses(error_about(came, icmp), "port unreachable");
+    Packet another = came;
+    ++another.port;
+    EXPECT_TRUE(pod_->Leave(Frame(error_about(another, icmp))).dropped());
+    EXPECT_TRUE(pod_->Leave(Frame(error_about(came, icmp, 5))).dropped()) << "the ports are cut off";
+    EXPECT_TRUE(pod_->Leave(Frame(error_about(came, other_icmp))).dropped()) << "ICMP of the other family";
+    pod_->TakeTold();
+  }
+}
+
 // A frame that seems to come from the pod's own address was sent by the pod, or is a forgery.
 TEST_F(BoundaryInbound, RecordsNothingFromThePodsOwnAddress) {
   for (const Place& place : Places()) {

@@ -155,6 +155,10 @@ TEST_F(Boundary, PassesArpThatSpeaksForThePodAlone) {
   expect("for a neighbour's address", false, [&](Arp* arp) { arp->sender = neighbour; });
   expect("an answer for a neighbour", false, [&](Arp* arp) { arp->operation = 2, arp->sender = neighbour; });
   expect("other hardware", false, [](Arp* arp) { arp->hardware_length = 8; });
+  Bytes cut = Frame(honest);
+  cut.pop_back();
+  EXPECT_TRUE(pod_->Leave(cut).dropped()) << "not all of it";
+  pod_->TakeTold();
 }
 
 // What a host needs on its link: duplicate address detection, probes of the router, and group membership.
