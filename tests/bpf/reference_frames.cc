@@ -150,8 +150,8 @@ void ReferenceFrames::Dress(Packet* packet) {
   if (packet->source == Address()) packet->source = Own(v4);
   if (Chance(3)) ++packet->source.bytes[15];
   if (Chance(2)) ++packet->from[5];
-  if (Chance(2)) packet->tags = {0x8100};
-  if (Chance(2)) packet->hop_limit = 0;
+  if (Chance(1)) packet->tags = {0x8100};
+  if (Chance(1)) packet->hop_limit = 0;
   if (Chance(10)) packet->padding = Below(20);
   if (Chance(3)) packet->length = static_cast<std::uint16_t>(Below(80));
   if (v4) {
@@ -159,7 +159,7 @@ void ReferenceFrames::Dress(Packet* packet) {
     if (Chance(4)) packet->fragment = Any(std::vector<std::uint16_t>{0x4000, 0x4000, 0x2000, 0x8000, 1, 0x2010});
     return;
   }
-  if (!Chance(15)) return;
+  if (!Chance(12)) return;
   packet->extensions.clear();
   for (std::size_t left = 1 + Below(Chance(20) ? 10 : 3); left > 0; --left) {
     packet->extensions.push_back(Chance(10)   ? Routing()

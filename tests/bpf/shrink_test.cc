@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cstdio>
 
+#include "agent/base/address_forms.h"
 #include "agent/policy/store.h"
 #include "tests/bpf/expectation.h"
 
@@ -145,6 +146,14 @@ class Shrink : public testing::Test {
   std::size_t http_allowed_ = 0;
 };
 
+// A pod's own addresses pass whatever the rules say, and are different ones for the two pods.
+bool IsOfThePods(const PodFleet& fleet, const Address& address) {
+  const AddressForms forms(address);
+  return std::any_of(fleet.pods().begin(), fleet.pods().end(), [&](const FleetPod& pod) {
+    return std::find_first_of(forms.begin(), forms.end(), pod.own.begin(), pod.own.end()) != forms.end();
+  });
+}
+
 TEST_F(Shrink, NeverLetsMorePass) {
   auto opened = PodFleet::Open("/sys/fs/bpf/egress-test-" + std::to_string(::getpid()) + "-shrink", {"less", "more"});
   ASSERT_TRUE(opened) << opened.error().message;
@@ -156,12 +165,16 @@ TEST_F(Shrink, NeverLetsMorePass) {
   constexpr std::size_t kRounds = 300, kQuestions = 200;
   std::size_t passed_before = 0, passed_after = 0;
   for (std::size_t round = 0; round < kRounds; ++round) {
-    SCOPED_TRACE("round " + std::to_string(round));
+    
     std::vector<Manifest> manifests;
     for (std::size_t count = 1 + random_.Below(6); count > 0; --count) manifests.push_back(AnyManifest(manifests.size()));
     const auto more = PoliciesOf(manifests);
-    const auto shown = manifests;
+    std::string shown;
+    for (const Manifest& manifest : manifests) shown += ToText(manifest);
     TakeAPart(&manifests);
+    shown += "---- with a part taken out\n";
+    for (const Manifest& manifest : manifests) shown += ToText(manifest);
+    SCOPED_TRACE("round " + std::to_string(round) + ", of\n" + shown);
     const auto less = PoliciesOf(manifests);
     const policy::PolicyIndex more_index(more), less_index(less);
     fleet.Sweep();
@@ -172,6 +185,7 @@ TEST_F(Shrink, NeverLetsMorePass) {
     std::vector<judge_probe> probes;
     for (std::size_t i = 0; i < kQuestions; ++i) {
       questions.push_back(random_.Ask({}, more));
+      while (IsOfThePods(fleet, questions.back().destination)) questions.back() = random_.Ask({}, more);
       for (const char* ns : {"more", "less"}) probes.push_back(ProbeOf(pod_of(ns), questions.back()));
     }
     ASSERT_TRUE(fleet.Ask(probes));
@@ -179,7 +193,8 @@ TEST_F(Shrink, NeverLetsMorePass) {
       const judge_probe &before = probes[2 * i], &after = probes[2 * i + 1];
       ASSERT_TRUE(Passes(before) || !Passes(after))
           << questions[i].destination.ToString() << " port " << questions[i].port << " '" << questions[i].name << "'";
-      ASSERT_TRUE(before.kind != EGRESS_SOCKET_REDIRECTED || after.kind != EGRESS_SOCKET_ALLOWED);
+      ASSERT_TRUE(before.kind != EGRESS_SOCKET_REDIRECTED || after.kind != EGRESS_SOCKET_ALLOWED)
+          << questions[i].destination.ToString() << " port " << questions[i].port << " pass " << Passes(before) << Passes(after);
       ASSERT_NO_FATAL_FAILURE(CompareDecisions(more_index, less_index, questions[i]));
       passed_before += Passes(before) ? 1 : 0;
       passed_after += Passes(after) ? 1 : 0;
