@@ -147,7 +147,7 @@ class Shrink : public testing::Test {
 };
 
 // A pod's own addresses pass whatever the rules say, and are different ones for the two pods.
-bool IsOfThePods(const PodFleet& fleet, const Address& address) {
+bool IsOfThePods(PodFleet& fleet, const Address& address) {
   const AddressForms forms(address);
   return std::any_of(fleet.pods().begin(), fleet.pods().end(), [&](const FleetPod& pod) {
     return std::find_first_of(forms.begin(), forms.end(), pod.own.begin(), pod.own.end()) != forms.end();
