@@ -3,7 +3,6 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
-#include <cstdlib>
 #include <ctime>
 
 #include "agent/policy/decide.h"
@@ -188,7 +187,6 @@ PodWarningInput Agent::WarningInput() const {
                          [](const policy::Port& port) { return port.protocol == policy::Protocol::kHttp; });
     });
   };
-  if (const char* service = std::getenv("KUBERNETES_SERVICE_HOST")) input.kubernetes_service = ParseAddress(service);
   return input;
 }
 

@@ -60,36 +60,24 @@ void CheckResolvers(const PodWarningInput& input, std::vector<std::string>& warn
   }
 }
 
+// That node addresses and Services are as they should be is looked at with the API's own objects (MeshWarnings).
 void CheckMesh(const PodWarningInput& input, std::vector<std::string>& warnings) {
   const policy::Settings& settings = *input.settings;
   if (settings.mesh_cidrs.empty()) return;  // said elsewhere
-  std::map<Address, bool> of_node;
   Concerned outside;
   Address example;
   for (const auto& view : input.pods) {
-    if (!view.pod) continue;
-    for (const Address& address : view.pod->addresses) {
-      if (view.pod->host_network) {
-        of_node[address] = true;
-      } else if (!InMesh(settings, address)) {
-        outside.Add(*view.pod);
-        example = address;
-        break;
-      }
-    }
-  }
-  for (const auto& [address, yes] : of_node) {
-    if (!InMesh(settings, address)) continue;
-    warnings.push_back("meshCIDRs hold the address " + address.ToString() +
-                       " of this node: every pod reaches what listens on nodes; leave the nodes' network out");
+    if (!view.pod || view.pod->host_network) continue;
+    const auto& addresses = view.pod->addresses;
+    const auto missed = std::find_if(addresses.begin(), addresses.end(),
+                                     [&settings](const Address& address) { return !InMesh(settings, address); });
+    if (missed == addresses.end()) continue;
+    outside.Add(*view.pod);
+    example = *missed;
   }
   if (!outside.first.empty()) {
     warnings.push_back("meshCIDRs do not hold the address of " + outside.ToString() + " (" + example.ToString() +
                        "): governed pods do not reach it; add the cluster's pod network");
-  }
-  if (input.kubernetes_service && !InMesh(settings, *input.kubernetes_service)) {
-    warnings.push_back("meshCIDRs do not hold the Service kubernetes (" + input.kubernetes_service->ToString() +
-                       "): governed pods reach no Service; add the cluster's service network");
   }
 }
 

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <functional>
-#include <optional>
 #include <string>
 #include <vector>
 
@@ -17,14 +16,12 @@ struct PodWarningInput {
   std::function<std::vector<Address>(const policy::Pod&)> resolvers;
   // Has the pod a rule of protocol http?
   std::function<bool(const policy::Pod&)> has_http_rules;
-  std::optional<Address> kubernetes_service;  // KUBERNETES_SERVICE_HOST
 };
 
 // One line for each thing to mend, with the setting that does; what concerns many pods names one of them.
 //
 // - A governed pod's resolver that is neither in meshCIDRs nor in dnsServers.
-// - meshCIDRs that hold an address of the node (its hostNetwork pods have it), or do not hold that of a pod or of the
-//   Service `kubernetes`.
+// - meshCIDRs that do not hold the address of a pod.
 // - The sidecar of OSM in a governed pod.
 // - CAP_NET_ADMIN in a pod with http rules.
 std::vector<std::string> PodWarnings(const PodWarningInput& input);

@@ -24,7 +24,7 @@ class PodWarning : public testing::Test {
 
   std::vector<std::string> Warnings() {
     return PodWarnings({pods_, &settings_, [this](const policy::Pod&) { return resolvers_; },
-                        [this](const policy::Pod&) { return http_; }, service_});
+                        [this](const policy::Pod&) { return http_; }});
   }
 
   // The only warning, which has to hold all of `words`.
@@ -38,7 +38,6 @@ class PodWarning : public testing::Test {
   std::vector<policy::Store::PodView> pods_;
   std::vector<Address> resolvers_;
   bool http_ = false;
-  std::optional<Address> service_ = ParseAddress("10.96.0.1");
 };
 
 TEST_F(PodWarning, NothingIsSaidOfWhatIsInOrder) {
@@ -64,22 +63,9 @@ TEST_F(PodWarning, ThePodsOwnDnsConfigCountsWhereNobodyElseSays) {
   EXPECT_TRUE(Warnings().empty());
 }
 
-TEST_F(PodWarning, MeshCidrsThatHoldANodeAreSaid) {
-  settings_.mesh_cidrs.push_back(*ParsePrefix("192.0.2.0/24"));
-  Add("node", "192.0.2.7", false).host_network = true;
-  ExpectOne({"192.0.2.7", "of this node"});
-}
-
 TEST_F(PodWarning, MeshCidrsThatMissAPodAreSaid) {
   Add("a", "10.245.1.2", false);
   ExpectOne({"10.245.1.2", "curl/a", "pod network"});
-}
-
-TEST_F(PodWarning, MeshCidrsThatMissTheServiceOfTheApiAreSaid) {
-  service_ = ParseAddress("172.20.0.1");
-  ExpectOne({"172.20.0.1", "service network"});
-  service_.reset();
-  EXPECT_TRUE(Warnings().empty());
 }
 
 TEST_F(PodWarning, ASidecarOfOsmInAGovernedPodIsSaid) {
