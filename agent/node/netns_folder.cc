@@ -73,7 +73,6 @@ std::vector<NetnsFolder::Match> NetnsFolder::WithAddresses(std::span<const Addre
     });
     if (all && !taken(known.cookie)) matches.push_back({path, known.addresses.size() - addresses.size()});
   }
-  std::stable_sort(matches.begin(), matches.end(), [](const Match& a, const Match& b) { return a.others < b.others; });
   return matches;
 }
 

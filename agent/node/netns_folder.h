@@ -28,8 +28,7 @@ class NetnsFolder {
     std::string path;
     std::size_t others = 0;  // global addresses that it has besides those asked for
   };
-  // The namespaces that have all of `addresses` on their links, least other addresses first; without those whose
-  // cookie is `taken`. What an address says is only as good as the pod is honest: one with CAP_NET_ADMIN can give itself
+  // The namespaces that have all of `addresses` on their links; without those whose cookie is `taken`. What an address says is only as good as the pod is honest: one with CAP_NET_ADMIN can give itself
   // the address of another. So addresses are kept as they were when they were first seen.
   std::vector<Match> WithAddresses(std::span<const Address> addresses,
                                    const std::function<bool(std::uint64_t cookie)>& taken);

@@ -95,6 +95,7 @@ Result<void> Describe(NetlinkSocket& node, NetlinkSocket& pod, std::span<const A
     const auto host = HostSide(node, link, found.netns_id);
     if (!host) return host.error();
     if (!*host) {
+      found.elsewhere = true;
       if (why.empty()) why = link.name + " is a veth whose other end is not in the node's network namespace";
     } else if (inside == nullptr) {
       inside = &link;
@@ -105,6 +106,7 @@ Result<void> Describe(NetlinkSocket& node, NetlinkSocket& pod, std::span<const A
     }
   }
   if (inside != nullptr) {
+    found.elsewhere = false;
     const auto addresses = Addresses(pod);
     if (!addresses) return addresses.error();
     found.addresses = OwnAddresses(*inside, given, *addresses);

@@ -21,6 +21,7 @@ struct PodInterface {
   std::string host_name;
   MacAddress mac{};                // of the pod's side
   std::vector<Address> addresses;  // the pod's own: given or global ones first, then link-local; no duplicates
+  bool elsewhere = false;          // it has a veth, but to another namespace than the node's
   bool guarded = false;
   std::string why_unguarded;  // in words, empty where guarded
   bool operator==(const PodInterface&) const = default;

@@ -160,18 +160,31 @@ Result<PodLocator::Place> PodLocator::FindBySandbox(const Sandbox& sandbox) cons
 
 Result<PodLocator::Place> PodLocator::FindByAddress(const Pod& pod,
                                                     const std::function<bool(std::uint64_t)>& taken) {
-  const auto matches = bound_.WithAddresses(pod.addresses, taken);
-  if (matches.empty()) {
+  struct Candidate {
+    Place place;
+    bool linked = false;  // to the node
+    std::size_t others = 0;
+  };
+  std::vector<Candidate> candidates;
+  for (const auto& match : bound_.WithAddresses(pod.addresses, taken)) {
+    auto netns = OpenNetns(match.path);
+    const auto interface = netns ? FindPodInterface(*netns, {}) : Result<PodInterface>(netns.error());
+    if (!interface || interface->elsewhere) continue;  // of another node on this machine
+    Place place{std::make_shared<const Fd>(*std::move(netns)), match.path, "", {}, ""};
+    candidates.push_back({std::move(place), interface->host_ifindex != 0, match.others});
+  }
+  if (candidates.empty()) {
     return Error{"no network namespace in " + folders_.netns + " has its address " +
                  pod.addresses.front().ToString()};
   }
-  auto netns = OpenNetns(matches.front().path);
-  if (!netns) return std::move(netns).error();
-  Place place{std::make_shared<const Fd>(*std::move(netns)), matches.front().path, "", {}, ""};
-  if (matches.size() > 1 && matches[1].others == matches[0].others) {
-    place.conflict = "its address is also in " + matches[1].path;
+  std::stable_sort(candidates.begin(), candidates.end(), [](const Candidate& a, const Candidate& b) {
+    return std::pair(!a.linked, a.others) < std::pair(!b.linked, b.others);
+  });
+  Candidate& first = candidates.front();
+  if (candidates.size() > 1 && candidates[1].linked == first.linked && candidates[1].others == first.others) {
+    first.place.conflict = "its address is also in " + candidates[1].place.path;
   }
-  return place;
+  return std::move(first.place);
 }
 
 }  // namespace egress::node

@@ -381,6 +381,19 @@ TEST_F(Locator, APodThatTakesAnothersAddressDoesNotBecomeThatPod) {
   EXPECT_EQ(place->conflict, "") << "what a namespace had when it was first seen counts";
 }
 
+TEST_F(Locator, ANamespaceThatIsLinkedToAnotherNodeIsNoPodOfThisOne) {
+  world_.AddNetns("b");
+  world_.AddNetns("other-node");
+  world_.RunIn("b", "ip link add eth0 type veth peer name v-b netns " + world_.Path("other-node") +
+                        " && ip addr add 192.0.2.10/24 dev eth0 && ip link set eth0 up");
+  EXPECT_FALSE(Find({*ParseAddress("192.0.2.10")}).ok());
+  const std::string path = world_.AddPod("a", 10);
+  const auto place = Find({*ParseAddress("192.0.2.10")});
+  ASSERT_TRUE(place.ok()) << place.error().message;
+  EXPECT_EQ(CookieOf(*place), CookieOf(path));
+  EXPECT_EQ(place->conflict, "");
+}
+
 TEST_F(Locator, TwoNamespacesWithTheSameAddressAreAConflict) {
   world_.AddPod("a", 10);
   world_.AddPod("b", 10);
