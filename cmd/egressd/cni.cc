@@ -45,7 +45,10 @@ Result<std::unique_ptr<Cni>> Cni::Start(EventLoop& loop, const Options& options,
   if (!server) return std::move(server).error();
   self->server_ = *std::move(server);
   if (options.config.cni == "chained") {
-    if (auto done = self->Install(loop); !done) return std::move(done).error();
+    if (auto done = self->Install(loop); !done) {
+      self->not_installed_ = std::move(done).error().message;  // governing pods without it is better than not at all
+      self->parts_.problem(self->not_installed_);
+    }
   } else if (auto done = cni::RemoveInstallation(options.config.cni_conf_dir, options.config.cni_bin_dir); !done) {
     self->parts_.problem("cni: off: " + done.error().message);
   }

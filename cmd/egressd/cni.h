@@ -32,7 +32,7 @@ class Cni {
   // Policy or pods have changed, and the change is in force. `namespaces`: their enrolment may differ.
   void OnChange(bool namespaces);
   // The plugin is where it belongs, or is not wanted: pods that start from here on are governed from their first packet.
-  bool in_place() const { return installer_ == nullptr || installer_->problem().empty(); }
+  bool in_place() const { return not_installed_.empty() && (!installer_ || installer_->problem().empty()); }
   // In words, for `status`.
   std::vector<std::string> Problems() const;
 
@@ -48,6 +48,7 @@ class Cni {
   bool written_ = false;
   std::unique_ptr<CniServer> server_;
   std::unique_ptr<cni::Installer> installer_;  // nullptr: cni: off
+  std::string not_installed_;                  // why the installer could not be started at all
 };
 
 // Takes the plugin, what it has attached, and what was kept for it off the node.
