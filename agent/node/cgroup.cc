@@ -57,6 +57,15 @@ std::string Normal(std::string_view path) {
   return normal;
 }
 
+// Within a cgroup namespace, what lies above it is written with "..": the root of the hierarchy is "/", "/..", "/../..".
+// How many levels up `root` leads, -1 where it leads to anything else.
+int LevelsUp(std::string_view root) {
+  if (root == "/") return 0;
+  int levels = 0;
+  for (; root.starts_with("/.."); root.remove_prefix(3)) ++levels;
+  return root.empty() ? levels : -1;
+}
+
 Result<long> FileSystemOf(const std::string& dir) {
   struct statfs info {};
   if (::statfs(dir.c_str(), &info) != 0) return ErrnoError(dir);
@@ -88,8 +97,10 @@ Result<std::string> Cgroup2Root(const std::string& proc) {
   const auto mountinfo = ReadFile(proc + "/mountinfo");
   if (!mountinfo) return mountinfo.error();
   const auto mounts = Cgroup2Mounts(*mountinfo);
-  const auto whole = std::find_if(mounts.begin(), mounts.end(), [](const auto& mount) { return mount.root == "/"; });
-  if (whole != mounts.end()) return whole->mount_point;
+  const auto whole = std::max_element(mounts.begin(), mounts.end(), [](const auto& a, const auto& b) {
+    return LevelsUp(a.root) < LevelsUp(b.root);
+  });
+  if (whole != mounts.end() && LevelsUp(whole->root) >= 0) return whole->mount_point;
   if (!mounts.empty()) {
     return Error{"only a part of cgroup2 (" + mounts.front().root + ") is mounted at " + mounts.front().mount_point +
                  ": name the folder above the pods with --cgroup-root"};
@@ -109,8 +120,8 @@ Result<std::string> OwnCgroup(const std::string& proc) {
   }
   if (own.empty()) return Error{proc + "/cgroup names no cgroup2; " + kMountCgroup2};
   for (const Cgroup2Mount& mount : Cgroup2Mounts(*mountinfo)) {
-    // "/../x": outside of what the process may see.
-    if (own.starts_with("/..") || !IsBelow(own, mount.root)) continue;
+    // "/../x": outside of what the process may see, or above it, where its own name is not known.
+    if (own.starts_with("/..") || mount.root.starts_with("/..") || !IsBelow(own, mount.root)) continue;
     const std::string rest = mount.root == "/" ? own : own.substr(mount.root.size());
     return Normal(mount.mount_point + "/" + rest);
   }

@@ -20,8 +20,9 @@ std::vector<Cgroup2Mount> Cgroup2Mounts(std::string_view mountinfo);
 // Mount points of whole hierarchies of cgroup v1, in the same way.
 std::vector<std::string> Cgroup1Mounts(std::string_view mountinfo);
 
-// The folder that is the root of the mounted cgroup2, also where cgroup v1 is mounted beside it. `proc` is the folder
-// of a process. The error says how to mount it.
+// The folder that is the root of the mounted cgroup2, also where cgroup v1 is mounted beside it, or of several mounts
+// the one that shows most: what lies above a cgroup namespace, or its own part. `proc` is the folder of a process, whose
+// cgroup is always there or below. The error says how to mount it.
 Result<std::string> Cgroup2Root(const std::string& proc = "/proc/self");
 
 // The folder of this process's own cgroup.

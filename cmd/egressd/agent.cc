@@ -151,9 +151,18 @@ Result<std::vector<std::string>> Agent::Cgroups() {
     auto found = node::Cgroup2Root();
     if (!found) return std::move(found).error();
     root = *found;
+    const auto own = node::OwnCgroup();
+    if (own && *own == root && !node::IsHierarchyRoot(root)) {
+      return Error{root + " shows this container's own cgroup and no pod's: mount the node's /sys/fs/cgroup there, or " +
+                   "name the folder above the pods with --cgroup-root"};
+    }
   }
   if (auto done = node::CheckCgroup2(root); !done) return std::move(done).error();
   std::vector<std::string> cgroups = {root};
+  if (options_.cgroup_root.empty() || node::IsHierarchyRoot(root)) {
+    options_.cgroup_root = root;  // and this process's own is below
+    return cgroups;
+  }
   auto own = node::OwnCgroup();
   if (!own) return std::move(own).error();
   if (!node::IsBelow(*own, root)) cgroups.push_back(*own);  // the proxy's sockets are made here

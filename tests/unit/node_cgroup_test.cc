@@ -49,6 +49,20 @@ TEST_F(Cgroup, AMountOfTheWholeGoesBeforeOneOfAPart) {
   EXPECT_EQ(*Cgroup2Root(proc_), "/sys/fs/cgroup/unified");
 }
 
+TEST_F(Cgroup, InACgroupNamespaceTheRootIsAbove) {
+  constexpr const char* kOwn = "41 40 0:30 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n";
+  constexpr const char* kNode = "42 40 0:30 /../../.. /node/cgroup rw - cgroup2 cgroup2 rw\n";
+  constexpr const char* kSibling = "43 40 0:30 /../../../other /other rw - cgroup2 cgroup2 rw\n";
+  Proc(std::string(kOwn) + kSibling + kNode, "0::/\n");
+  EXPECT_EQ(*Cgroup2Root(proc_), "/node/cgroup");
+  EXPECT_EQ(*OwnCgroup(proc_), "/sys/fs/cgroup");
+  Proc(kNode, "0::/\n");
+  EXPECT_EQ(*Cgroup2Root(proc_), "/node/cgroup");
+  EXPECT_FALSE(OwnCgroup(proc_).ok());
+  Proc(kSibling);
+  EXPECT_FALSE(Cgroup2Root(proc_).ok());
+}
+
 TEST_F(Cgroup, WithoutOneTheErrorSaysWhatToDo) {
   Proc("31 30 0:28 / /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu\n");
   ASSERT_FALSE(Cgroup2Root(proc_).ok());
