@@ -470,6 +470,18 @@ void Agent::Stop() {
   spdlog::info("egressd ends; what is enforced stays in force (egressd --uninstall removes it)");
 }
 
+namespace {
+
+// A folder of the node that is mounted into a container cannot be removed from within; emptied, it is as good as gone.
+Result<void> RemoveFolder(const std::string& path) {
+  std::error_code error, ignored;
+  std::filesystem::remove_all(path, error);
+  if (!error || std::filesystem::is_empty(path, ignored)) return {};
+  return Error{"remove " + path + ": " + error.message()};
+}
+
+}  // namespace
+
 Result<void> Uninstall(const Options& options) {
   const std::string lock = options.run_dir + "/egressd.lock";
   const Fd held(::open(lock.c_str(), O_RDWR | O_CLOEXEC));
@@ -481,10 +493,7 @@ Result<void> Uninstall(const Options& options) {
   }
   datapath::RemoveClsactFilters();
   if (auto done = datapath::RemovePins(options.bpffs); !done) return done;
-  std::error_code error;
-  std::filesystem::remove_all(options.run_dir, error);
-  if (error) return Error{"remove " + options.run_dir + ": " + error.message()};
-  return {};
+  return RemoveFolder(options.run_dir);
 }
 
 }  // namespace egress::agent
