@@ -10,7 +10,7 @@ import unittest
 
 ROOT = pathlib.Path(__file__).parents[2]
 TAG = f"test-{os.getpid()}"
-MEGABYTES = 20
+MEGABYTES = 40  # half of it are the libraries that libcurl brings along
 
 
 class Image(unittest.TestCase):
@@ -67,7 +67,7 @@ class Image(unittest.TestCase):
         plugin.write_bytes((self.root / "usr/bin/egress-cni").read_bytes())
         plugin.chmod(0o755)
         done = subprocess.run(["chroot", bare, "/egress-cni"], input='{"cniVersion": "1.0.0"}', text=True,
-                              env={"CNI_COMMAND": "VERSION"}, stdout=subprocess.PIPE)
+                              env={**os.environ, "CNI_COMMAND": "VERSION"}, stdout=subprocess.PIPE)
         self.assertIn("1.0.0", json.loads(done.stdout)["supportedVersions"])
 
     def test_egressd_judges_the_shipped_configuration(self):
