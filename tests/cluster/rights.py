@@ -28,13 +28,14 @@ class Rights(ClusterCase):
 
     def test_an_invalid_egress_bears_an_event_that_says_what_to_mend(self):
         self.namespace("rights")
-        self.cluster.apply(egress("no-hosts", port(80, "http"), namespace="rights"))
+        # What the API server cannot tell, since it looks at one object at a time.
+        self.cluster.apply(egress("no-setting", port(5000, "tcp"), settings=["missing"], namespace="rights"))
 
         def events():
             return [event for event in self.cluster.get("events", None, "rights", "--field-selector",
-                                                        "involvedObject.name=no-hosts,involvedObject.kind=Egress")]
+                                                        "involvedObject.name=no-setting,involvedObject.kind=Egress")]
         self.eventually("an Event tells of the Egress", events)
-        self.assertIn("spec.hosts", events()[0]["message"])
+        self.assertIn("spec.matches", events()[0]["message"])
 
     def test_the_taint_of_a_new_node_is_taken_off(self):
         node = self.cluster.nodes[0]

@@ -71,7 +71,11 @@ void CheckManifests(std::string_view first, std::string_view second) {
   }
   (void)CompileNetworks(one.store.Network());
   one.store.SetUnit("a.yaml", first);
-  Require(one.store.Commit().empty());
+  one.store.Commit();
+  Require(one.store.Findings() == other.store.Findings());
+  for (const ServiceAccount& account : one.changes.service_accounts) {
+    Require(Values(one.store.PoliciesOf(account)) == Values(other.store.PoliciesOf(account)));
+  }
   one.store.RemoveUnit("a.yaml");
   one.store.RemoveUnit("b.yaml");
   one.store.Commit();
