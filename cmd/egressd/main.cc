@@ -10,6 +10,7 @@
 
 #include "cmd/check.h"
 #include "cmd/egressd/agent.h"
+#include "cmd/egressd/capabilities.h"
 #include "cmd/egressd/options.h"
 
 namespace {
@@ -65,7 +66,6 @@ int Run(const egress::agent::Options& options) {
   ::sigaddset(&signals, SIGINT);
   ::pthread_sigmask(SIG_BLOCK, &signals, nullptr);
   ::signal(SIGPIPE, SIG_IGN);
-  RaiseDescriptorLimit();
   auto loop = egress::EventLoop::Create();
   if (!loop) {
     spdlog::critical("cannot start: {}", loop.error().message);
@@ -98,6 +98,11 @@ int main(int argc, char** argv) {
   if (options.check) return Check(options);
   SetUpLog(options);
   if (auto done = egress::agent::LoadConfig(options); !done && !options.uninstall) {
+    spdlog::critical("cannot start: {}", done.error().message);
+    return kCannotRun;
+  }
+  RaiseDescriptorLimit();
+  if (auto done = egress::agent::KeepNeededCapabilities(); !done) {
     spdlog::critical("cannot start: {}", done.error().message);
     return kCannotRun;
   }

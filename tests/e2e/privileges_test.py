@@ -1,4 +1,4 @@
-"""What the programs may do: the capabilities that the agent needs, what the proxy is left with, and where its sockets lead."""
+"""What the programs may do: the capabilities that the agent keeps, what the proxy is left with, and where its sockets lead."""
 
 import contextlib
 import ctypes
@@ -15,8 +15,10 @@ from support.case import WorldCase, main, tcp_port
 from support.manifests import egress, port
 from support.world import HTTP_PORT, MESH, ORIGIN, OTHER, TLS_PORT
 
-# As README, "Least privilege", names them.
-NEEDED = ("bpf", "perfmon", "net_admin", "sys_admin", "sys_ptrace", "kill", "setuid", "setgid", "setpcap", "sys_chroot")
+# As README, "Least privilege", names them, and capabilities.cc: the number of each as in linux/capability.h.
+NEEDED = {"kill": 5, "setgid": 6, "setuid": 7, "setpcap": 8, "net_admin": 12, "sys_chroot": 18, "sys_ptrace": 19,
+          "sys_admin": 21, "perfmon": 38, "bpf": 39}
+MASK = sum(1 << number for number in NEEDED.values())
 SO_NETNS_COOKIE, MSG_FASTOPEN, SYS_PIDFD_GETFD = 71, 0x20000000, 438
 RULES = egress("rules", port(HTTP_PORT, "http"), port(TLS_PORT, "https"), tcp_port(5000), hosts=["allowed.test"])
 
@@ -85,6 +87,25 @@ class AgentWithOnlyWhatItNeeds(WorldCase):
             self.agent.delete(going)
             with self.assertRaises(ConnectionError):
                 live.recv(1)
+
+    def test_what_it_lacks_is_named_with_its_purpose(self):
+        for missing in NEEDED:
+            with self.subTest(missing):
+                self.start_with([name for name in NEEDED if name != missing])
+                self.assertEqual(self.agent.process.wait(30), 2)
+                self.assertIn(f"CAP_{missing.upper()} (", self.agent.log().splitlines()[-1])
+                self.doCleanups()
+
+    def test_of_all_that_it_is_given_it_keeps_only_those(self):
+        self.agent.start()
+        self.addCleanup(self.agent.stop)
+        status = status_of(self.agent.process.pid)
+        for line, mask in (("CapPrm", MASK), ("CapEff", MASK), ("CapBnd", MASK), ("CapInh", 0), ("CapAmb", 0)):
+            self.assertEqual(int(status[line][0], 16), mask, line)
+        self.assertEqual(status["NoNewPrivs"], ["1"])
+        for thread in os.listdir(f"/proc/{self.agent.process.pid}/task"):
+            caps = status_of(f"{self.agent.process.pid}/task/{thread}")
+            self.assertEqual(int(caps["CapEff"][0], 16) & ~MASK, 0)
 
 
 class ProxyIsConfined(WorldCase):

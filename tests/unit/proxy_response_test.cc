@@ -22,6 +22,31 @@ std::vector<Case> Cases() {
   return {
       {"LengthWithCoding", Ok("Content-Length: 3\r\nTransfer-Encoding: chunked\r\n"), Ok("Content-Length: 3\r\n")},
       {"DifferingLengths", Ok("Content-Length: 3\r\nContent-Length: 4\r\n"), Ok("Content-Length: 4\r\n")},
+      {"RepeatedLength", Ok("Content-Length: 3\r\nContent-Length: 3\r\n"), Ok("Content-Length: 3\r\n")},
+      {"ListOfLengths", Ok("Content-Length: 3, 3\r\n"), Ok("Content-Length: 33\r\n")},
+      {"SignedLength", Ok("Content-Length: +3\r\n"), Ok("Content-Length: 3\r\n")},
+      {"HexLength", Ok("Content-Length: 0x3\r\n"), Ok("Content-Length: 03\r\n")},
+      {"OverflowingLength", Ok("Content-Length: 18446744073709551619\r\n"),
+       Ok("Content-Length: 999999999999999999\r\n")},
+      {"LengthNamedHopByHop", Ok("Connection: Content-Length\r\nContent-Length: 3\r\n"),
+       Ok("Connection: close\r\nContent-Length: 3\r\n")},
+      {"TwoCodings", Ok("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n"),
+       Ok("Transfer-Encoding: Chunked\r\n")},
+      {"ChunkedTwice", Ok("Transfer-Encoding: chunked, chunked\r\n"), Ok("Transfer-Encoding: chunked\r\n")},
+      {"CodingWithVerticalTab",
+       Ok("Transfer-Encoding: \x0b"
+          "chunked\r\n"),
+       Ok("Transfer-Encoding:\tchunked\r\n")},
+      {"BareLineFeedInStatusLine", "HTTP/1.1 200 OK\nA: b\r\n\r\n", Ok("A: b\r\n")},
+      {"BareLineFeedAtTheEnd", "HTTP/1.1 200 OK\r\nA: b\r\n\n", Ok("A: b\r\n")},
+      {"BareCarriageReturn", Ok("A: b\rC: d\r\n"), Ok("A: b C: d\r\n")},
+      {"CarriageReturnInReason", "HTTP/1.1 200 O\rK\r\n\r\n", "HTTP/1.1 200 O K\r\n\r\n"},
+      {"NulInValue", Ok(std::string("A: b\0c\r\n", 8)), Ok("A: b c\r\n")},
+      {"ControlInValue", Ok("A: b\x01\r\n"), Ok("A: b\t\r\n")},
+      {"LineWithoutColon", Ok("Nonsense\r\n"), Ok("Nonsense:\r\n")},
+      {"LeadingBlankInFirstHeader", "HTTP/1.1 200 OK\r\n A: b\r\n\r\n", Ok("A: b\r\n")},
+      {"LeadingLineEnd", "\r\n" + Ok(""), Ok("")},
+      {"FoldedWithTab", Ok("A: b\r\n\tc\r\n"), Ok("A: b\tc\r\n")},
       {"CodingNotChunked", Ok("Transfer-Encoding: gzip, chunked\r\n"), Ok("Transfer-Encoding: chunked\r\n")},
       {"CodingInHttp10", "HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", "HTTP/1.0 200 OK\r\n\r\n"},
       {"BareLineFeed", Ok("A: b\nC: d\r\n"), Ok("A: b\r\nC: d\r\n")},
@@ -164,6 +189,31 @@ TEST(Rewrite, KeepsOrderAndCaseAndDropsWhatIsHopByHop) {
                       "Keep-Alive: 5\r\nX-Hop: 1\r\nTE: trailers\r\nTrailer: x\r\nProxy-Authorization: secret\r\n"
                       "Upgrade: h2c\r\nHTTP2-Settings: a\r\nX-Last:\r\n\r\n"),
             "GET /x?y HTTP/1.1\r\nuser-AGENT: curl\r\nhost: A.test\r\nHTTP2-Settings: a\r\nX-Last: \r\n\r\n");
+}
+
+std::string RewrittenResponse(const std::string& text, Persistence persistence, bool chunked) {
+  ResponseHead head;
+  EXPECT_EQ(ParseResponse(text, {}, &head), ParseStatus::kComplete) << head.problem;
+  BlockPool pool;
+  BufferAccount account{.pool = &pool, .max_large = 8};
+  Buffer out(&account);
+  EXPECT_TRUE(WriteResponse(head, persistence, chunked, &out));
+  return std::string(out.data());
+}
+
+TEST(Rewrite, OfAResponseToo) {
+  EXPECT_EQ(RewrittenResponse("HTTP/1.0 200 Fine\r\nx-A:  b \r\nConnection: X-Hop, close\r\nX-Hop: 1\r\n"
+                              "Keep-Alive: timeout=5\r\nProxy-Authenticate: Basic\r\nTrailer: x\r\nUpgrade: h2c\r\n"
+                              "Content-Length: 3\r\n\r\n",
+                              Persistence::kPlain, false),
+            "HTTP/1.1 200 Fine\r\nx-A: b\r\nContent-Length: 3\r\n\r\n");
+  EXPECT_EQ(
+      RewrittenResponse("HTTP/1.1 204 No Content\r\nContent-Length: 3\r\nA: b\r\n\r\n", Persistence::kClose, false),
+      "HTTP/1.1 204 No Content\r\nA: b\r\nConnection: close\r\n\r\n")
+      << "a length that no body follows";
+  EXPECT_EQ(RewrittenResponse("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", Persistence::kClose, false),
+            "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n")
+      << "for a client that knows no chunks";
 }
 
 TEST(Rewrite, PassesTheUpgradeOfAWebSocketOnly) {

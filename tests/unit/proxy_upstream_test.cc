@@ -404,5 +404,51 @@ TEST_F(Upstreams, APodThatHoldsTooMuchGetsNoMoreConnections) {
   EXPECT_TRUE(next.ReadResponse().starts_with("HTTP/1.1 404 ")) << "and once it is read, there is room";
 }
 
+TEST_F(Upstreams, APodsBuffersNeverGrowOverItsBound) {
+  Settings settings = World::FastSettings();
+  settings.workers = 1;
+  settings.bounds.pod_buffers = 13'000;  // three blocks
+  World small(settings);
+  Peer peers[4];
+  for (Peer& peer : peers) {
+    peer = small.Connect();
+    EXPECT_TRUE(peer.Silent(20));
+  }
+  for (int i = 0; i < 3; ++i) {
+    peers[i].Send("GET / HTTP/1.1\r\n");
+    EXPECT_TRUE(peers[i].Silent(50));
+  }
+  peers[3].Send("GET / HTTP/1.1\r\n");
+  EXPECT_EQ(peers[3].ReadEnding(), Peer::Ending::kReset) << "there is no block for it, nor one for an answer";
+  EXPECT_TRUE(small.AwaitCount(503, "deny", "table-full", 1));
+  peers[0].Reset();
+  EXPECT_TRUE(peers[1].Silent(50));
+  peers[1].Send("Host: evil.test\r\n\r\n");
+  EXPECT_TRUE(peers[1].ReadResponse().starts_with("HTTP/1.1 404 ")) << "what one has given back another may take";
+}
+
+TEST_F(Upstreams, APodKeepsABoundedNumberOfIdleConnections) {
+  Settings settings = World::FastSettings();
+  settings.bounds.idle_of_pod = 1;
+  World small(settings);
+  small.SetPolicy("rules", 1);
+  small.Flip(1);
+  Peer clients[2];
+  Peer origins[2];
+  for (int i = 0; i < 2; ++i) {
+    clients[i] = small.Connect();
+    clients[i].Send("GET / HTTP/1.1\r\nHost: origin.test\r\nConnection: close\r\n\r\n");
+    origins[i] = small.Accept();
+    ASSERT_NE(origins[i].ReadHead(), "");
+  }
+  for (int i = 0; i < 2; ++i) {
+    origins[i].Send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+    EXPECT_TRUE(clients[i].ReadResponse().ends_with("ok"));
+    EXPECT_NE(clients[i].ReadEnding(), Peer::Ending::kNone);
+  }
+  EXPECT_EQ(origins[1].ReadEnding(), Peer::Ending::kFin) << "there is room for one only";
+  EXPECT_TRUE(origins[0].Silent(50));
+}
+
 }  // namespace
 }  // namespace egress::proxy
