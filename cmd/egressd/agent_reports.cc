@@ -131,7 +131,8 @@ void Agent::OnProxyRequests(const nlohmann::json& counts) {
 
 void Agent::Problem(const std::string& text) {
   spdlog::error("{}", text);
-  problems_.push_back(text);
+  // With its time: what has passed since is still worth knowing, and must not look like now.
+  problems_.push_back(report::FormatTime(std::chrono::system_clock::now()) + " " + text);
   if (problems_.size() > kMaxProblems) problems_.pop_front();
 }
 

@@ -13,6 +13,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cstring>
 
 #include "agent/datapath/readers.h"
 #include "agent/node/pod_sockets.h"
@@ -22,6 +23,7 @@ namespace {
 
 constexpr int kChannelFd = 3;
 constexpr int kCommitMs = 3000;
+constexpr int kEndMs = 200;  // from a closed channel to the end of the process
 constexpr int kMaxBackoffMs = 5000;
 constexpr int kMaxWanted = 64;
 // Above the ephemeral ports of Linux, so that a pod's own connections do not take it.
@@ -225,7 +227,7 @@ void ProxyProcess::OnChannel() {
   while (channel_) {
     auto message = channel_->Receive();
     if (!message) {
-      Down("has ended: " + message.error().message);
+      Lost(message.error());
       return;
     }
     if (!message->has_value()) break;
@@ -284,16 +286,38 @@ void ProxyProcess::OnWant(const nlohmann::json& body) {
 
 void ProxyProcess::Send(const nlohmann::json& body, std::span<const int> fds) {
   if (!channel_) return;
-  if (auto done = channel_->Send(body, fds); !done) Down(done.error().message);
+  if (auto done = channel_->Send(body, fds); !done) Lost(done.error());
 }
 
 void ProxyProcess::Flush() {
   if (!channel_) return;
   if (auto done = channel_->Flush(); !done) {
-    Down(done.error().message);
+    Lost(done.error());
     return;
   }
   (void)loop_.Modify(channel_->fd(), EPOLLIN | (channel_->wants_write() ? EPOLLOUT : 0U));
+}
+
+// How the process ended; empty where it has not.
+std::string ProxyProcess::HowItEnded() const {
+  // The channel closes on the way to the end, a moment before there is a status to read.
+  pollfd end = {pidfd_.get(), POLLIN, 0};
+  siginfo_t status{};
+  if (::poll(&end, 1, kEndMs) <= 0 || ::waitid(P_PID, static_cast<id_t>(pid_), &status, WEXITED | WNOWAIT) != 0) {
+    return {};
+  }
+  if (status.si_code == CLD_EXITED) return " with status " + std::to_string(status.si_status);
+  std::string how = " by signal " + std::to_string(status.si_status) + " (" + ::strsignal(status.si_status) + ")";
+  if (status.si_status == SIGSYS) {
+    how += ": it made a system call that its seccomp filter does not allow; the kernel's audit log (type=SECCOMP) has"
+           " its number, and this is a bug of egress-proxy or an attack on it";
+  }
+  return how;
+}
+
+void ProxyProcess::Lost(const Error& error) {
+  const std::string how = HowItEnded();
+  Down(how.empty() ? "does not answer: " + error.message : "has ended" + how);
 }
 
 void ProxyProcess::Reap() {

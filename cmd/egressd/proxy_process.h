@@ -66,6 +66,8 @@ class ProxyProcess {
   void Send(const nlohmann::json& body, std::span<const int> fds = {});
   void Flush();
   void Down(const std::string& why);
+  void Lost(const Error& error);
+  std::string HowItEnded() const;
   void Reap();
 
   EventLoop& loop_;

@@ -27,10 +27,10 @@ class ProxyDies(WorldCase):
         cls.binaries = cls.agent.own_binaries()
         cls.agent.start(program=cls.binaries / "egressd")
 
-    def kill(self):
+    def kill(self, number=signal.SIGKILL):
         """The proxy of now; returns once the agent has noticed."""
         before = self.agent.status()["proxy"]
-        os.kill(before["pid"], signal.SIGKILL)
+        os.kill(before["pid"], number)
         self.eventually("the agent notices", lambda: self.agent.status()["proxy"]["restarts"] > before["restarts"])
 
     def answers(self):
@@ -51,6 +51,12 @@ class ProxyDies(WorldCase):
                 self.assertIsNone(stream.stop().error)
                 self.assertLess(stream.longest, 1)
         self.assert_request_denied(404, host="denied.test")
+
+    def test_how_a_proxy_ended_is_said(self):
+        for number, words in ((signal.SIGKILL, "signal 9 (Killed)"), (signal.SIGSYS, "does not allow")):
+            self.kill(number)
+            self.eventually("the agent says how", lambda: words in self.agent.log())
+            self.eventually("http is back", self.answers, 10)
 
     def test_while_there_is_no_proxy_http_is_refused_and_nothing_leaves(self):
         """Its program is missing, so that every start of it fails."""
