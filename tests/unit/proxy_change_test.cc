@@ -16,7 +16,7 @@ constexpr std::string_view kSwitching =
     "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n";
 
 struct Changes : testing::Test {
-  Changes() {
+  explicit Changes(Settings settings = World::FastSettings()) : world(settings) {
     world.SetPolicy("origin", 1);
     world.Flip(1);
     client = world.Connect();
@@ -183,7 +183,17 @@ TEST_F(Changes, ABrokenDocumentGrantsNothing) {
   EXPECT_TRUE(client.ReadResponse().starts_with("HTTP/1.1 404 "));
 }
 
-TEST_F(Changes, ADrainLetsWhatIsUnderWayEnd) {
+// With one worker, so that the end of an idle connection tells that the drain has come to the one under way, too.
+struct ChangesInOneWorker : Changes {
+  static Settings OneWorker() {
+    Settings settings = World::FastSettings();
+    settings.workers = 1;
+    return settings;
+  }
+  ChangesInOneWorker() : Changes(OneWorker()) {}
+};
+
+TEST_F(ChangesInOneWorker, ADrainLetsWhatIsUnderWayEnd) {
   Peer idle = world.Connect();
   idle.Send("GET / HTTP/1.1\r\nHost: evil.test\r\n\r\n");
   EXPECT_TRUE(idle.ReadResponse().starts_with("HTTP/1.1 404 "));
