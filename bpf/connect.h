@@ -56,58 +56,38 @@ static __always_inline int has_family(const struct pod *pod, int ip4)
 
 		if (i >= pod->address_count)
 			break;
-		if (is_ip4(address) == ip4 && !(address[0] == 0xfe && (address[1] & 0xc0) == 0x80))
+		if (is_ip4(address) == ip4 && !is_link_local(address))
 			return 1;
 	}
 	return 0;
 }
 
-/* For reports, before the kernel has chosen a source: the address that the socket is bound to, else the pod's own of
- * the destination's family. */
-static __always_inline void guess_source(volatile struct bpf_sock *sk, int ip6, const struct governed *in,
-					 struct flow *flow)
+/* The address that the socket is bound to, for reports: the kernel has not chosen a source yet. */
+static __always_inline void bound_source(volatile struct bpf_sock *sk, int ip6, struct flow *flow)
 {
 	__u32 *words = (__u32 *)flow->source;
 
 	__builtin_memset(flow->source, 0, sizeof(flow->source));
-	if (sk && !ip6 && sk->src_ip4) {
+	if (!sk)
+		return;
+	if (!ip6) {
 		map_ip4(flow->source, sk->src_ip4);
-	} else if (sk && ip6) {
+	} else {
 		words[0] = sk->src_ip6[0];
 		words[1] = sk->src_ip6[1];
 		words[2] = sk->src_ip6[2];
 		words[3] = sk->src_ip6[3];
-	}
-	if (!is_loopback(flow->source)) /* which the unspecified address counts as */
-		return;
-	for (int i = 0; i < EGRESS_MAX_POD_ADDRESSES; i++) {
-		const __u8 *address = in->pod->addresses[i];
-
-		if (i >= in->pod->address_count)
-			break;
-		if (is_ip4(address) != is_ip4(flow->destination) || (address[0] == 0xfe && (address[1] & 0xc0) == 0x80))
-			continue;
-		copy_address(flow->source, address);
-		break;
 	}
 }
 
 /* Does anybody listen there, in the pod? */
 static __always_inline int has_listener(struct bpf_sock_addr *ctx, const __u8 address[16], __be16 port)
 {
-	struct bpf_sock_tuple tuple = {};
+	static const __u8 any[16];
+	struct bpf_sock_tuple tuple;
+	__u32 size = socket_tuple(&tuple, any, 0, address, port);
 	struct bpf_sock *found;
-	__u32 size;
 
-	if (is_ip4(address)) {
-		size = sizeof(tuple.ipv4);
-		__builtin_memcpy(&tuple.ipv4.daddr, address + 12, 4);
-		tuple.ipv4.dport = port;
-	} else {
-		size = sizeof(tuple.ipv6);
-		__builtin_memcpy(tuple.ipv6.daddr, address, 16);
-		tuple.ipv6.dport = port;
-	}
 	found = bpf_sk_lookup_tcp(ctx, &tuple, size, BPF_F_CURRENT_NETNS, 0);
 	if (!found)
 		return 0;
@@ -172,7 +152,7 @@ static __always_inline int connect_tcp(struct bpf_sock_addr *ctx, int ip6, struc
 		verdict->kind = out.kind;
 		verdict->reason = out.reason;
 	}
-	guess_source(ctx->sk, ip6, in, flow);
+	bound_source(ctx->sk, ip6, flow);
 	return settle_connect(flow, in, &out, verdict);
 }
 
@@ -203,7 +183,7 @@ static __always_inline int on_connect(struct bpf_sock_addr *ctx, int ip6)
 		return refuse_connect();
 	verdict = bounded_verdict(ctx->sk, &in);
 	if (!verdict) {
-		guess_source(ctx->sk, ip6, &in, &flow);
+		bound_source(ctx->sk, ip6, &flow);
 		tell(&flow, &in, EGRESS_TCP, EGRESS_DENY, EGRESS_REASON_TABLE_FULL, 0, EGRESS_HOOK_CONNECT, NULL);
 		return refuse_connect();
 	}

@@ -43,7 +43,7 @@ static __always_inline int on_sendmsg(struct bpf_sock_addr *ctx, int ip6)
 		if (may_answer_inbound(&flow, &in))
 			return HOOK_PASS;
 	}
-	guess_source(ctx->sk, ip6, &in, &flow);
+	bound_source(ctx->sk, ip6, &flow);
 	return deny_datagram(&flow, &in);
 }
 

@@ -64,6 +64,12 @@ static __always_inline int is_loopback(const __u8 address[16])
 	return words[0] == 0 && words[1] == 0 && words[2] == 0 && (words[3] == bpf_htonl(1) || words[3] == 0);
 }
 
+/* fe80::/10; the link-local addresses of IPv4 are like any other. */
+static __always_inline int is_link_local(const __u8 address[16])
+{
+	return address[0] == 0xfe && (address[1] & 0xc0) == 0x80;
+}
+
 /* An address and the IPv4 addresses that it stands for. */
 #define EGRESS_MAX_FORMS 3
 

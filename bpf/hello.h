@@ -13,6 +13,7 @@
 #include "egress.h"
 
 enum {
+	RECORD_HANDSHAKE = 22, /* type of a TLS record (RFC 8446, 5.1) */
 	HELLO_TURNS = 16384, /* of the loop for one frame; a frame that needs more is refused */
 	HELLO_PIECE = 16,    /* bytes of the name taken in one turn */
 
@@ -228,22 +229,30 @@ static __always_inline long hello_take_name(struct hello_input *input, __u32 tak
 	return hello->field_left ? 0 : hello_end_name(hello);
 }
 
-/* A byte of a record's header: type handshake, version 3.x, two of length. */
-static __always_inline long hello_take_record_byte(struct hello *hello, __u8 byte)
+/* Takes a byte of a record's header; header_have is 0 again once it is whole, and record_left its length. */
+static __always_inline void hello_count_record_byte(struct hello *hello, __u8 byte)
 {
 	switch (hello->header_have++) {
 	case 0:
-		return byte == 22 ? 0 : hello_refuse(hello);
 	case 1:
-		return byte == 3 ? 0 : hello_refuse(hello);
 	case 2:
-		return 0;
+		return;
 	case 3:
 		hello->record_left = (__u32)byte << 8;
-		return 0;
+		return;
 	}
 	hello->record_left |= byte;
 	hello->header_have = 0;
+}
+
+/* The same where it has to be that of a handshake, version 3.x. */
+static __always_inline long hello_take_record_byte(struct hello *hello, __u8 byte)
+{
+	if ((hello->header_have == 0 && byte != RECORD_HANDSHAKE) || (hello->header_have == 1 && byte != 3))
+		return hello_refuse(hello);
+	hello_count_record_byte(hello, byte);
+	if (hello->header_have)
+		return 0;
 	return hello->record_left < 1 || hello->record_left > 16384 ? hello_refuse(hello) : 0;
 }
 

@@ -276,20 +276,11 @@ static __always_inline int awaits_second(const struct hello *hello)
 /* The pod's socket that a segment goes to, to be released; NULL if there is none. */
 static __always_inline struct bpf_sock *find_receiver(struct __sk_buff *skb, const struct packet *packet, __s32 netns_id)
 {
-	struct bpf_sock_tuple tuple = {};
+	const struct flow *flow = &packet->flow;
+	struct bpf_sock_tuple tuple;
+	__u32 size = socket_tuple(&tuple, flow->source, flow->source_port, flow->destination, flow->port);
 
-	if (is_ip4(packet->flow.source)) {
-		__builtin_memcpy(&tuple.ipv4.saddr, packet->flow.source + 12, 4);
-		__builtin_memcpy(&tuple.ipv4.daddr, packet->flow.destination + 12, 4);
-		tuple.ipv4.sport = packet->flow.source_port;
-		tuple.ipv4.dport = packet->flow.port;
-		return bpf_sk_lookup_tcp(skb, &tuple, sizeof(tuple.ipv4), netns_id, 0);
-	}
-	__builtin_memcpy(tuple.ipv6.saddr, packet->flow.source, 16);
-	__builtin_memcpy(tuple.ipv6.daddr, packet->flow.destination, 16);
-	tuple.ipv6.sport = packet->flow.source_port;
-	tuple.ipv6.dport = packet->flow.port;
-	return bpf_sk_lookup_tcp(skb, &tuple, sizeof(tuple.ipv6), netns_id, 0);
+	return bpf_sk_lookup_tcp(skb, &tuple, size, netns_id, 0);
 }
 
 /* A segment enters a pod. A SYN-ACK says where the server's answer to a ClientHello will begin. Where the whole of an

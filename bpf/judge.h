@@ -2,9 +2,7 @@
 #ifndef EGRESS_JUDGE_H
 #define EGRESS_JUDGE_H
 
-#include "flow.h"
-#include "hash.h"
-#include "maps.h"
+#include "rule_lookup.h"
 
 /* What a decision says. Zero is a denial. */
 struct judgement {
@@ -16,79 +14,6 @@ struct judgement {
 	__u32 counted;  /* policy against whose limit an allowed connection counts */
 	__u32 classes[EGRESS_MAX_FORMS]; /* of each form of the destination: whose hosts must list the name; 0: no matter */
 };
-
-static __always_inline struct egress_config *get_config(void)
-{
-	__u32 zero = 0;
-
-	return bpf_map_lookup_elem(&config, &zero);
-}
-
-/* The value of an entry that a pod of generation `at` sees; see egress.h. */
-static __always_inline __u32 in_force(__u32 generation, __u32 now, __u32 next, __u32 at)
-{
-	return at >= generation ? next : now;
-}
-
-static __always_inline __u32 network_flags(const __u8 address[16], __u32 generation)
-{
-	struct network_key key = {
-		.prefixlen = EGRESS_NETWORK_KEY_FAMILY + 128,
-		.family = bpf_htons(is_ip4(address) ? 4 : 6),
-	};
-	struct network *network;
-
-	copy_address(key.addr, address);
-	network = bpf_map_lookup_elem(&networks, &key);
-	return network ? in_force(network->generation, network->now, network->next, generation) : 0;
-}
-
-static __always_inline int is_excluded_port(__be16 port, __u32 generation)
-{
-	struct egress_config *config_value = get_config();
-	struct network *entry;
-
-	if (!config_value || !config_value->port_exclusions)
-		return 0;
-	entry = bpf_map_lookup_elem(&ports, &port);
-	return entry && in_force(entry->generation, entry->now, entry->next, generation);
-}
-
-/* Id of the class of rules that covers a TCP destination, 0 if none does. */
-static __always_inline __u32 find_class(__u32 ruleset, __u32 generation, const __u8 address[16], __be16 port)
-{
-	struct rule_key key = {
-		.prefixlen = EGRESS_RULE_KEY_FAMILY + 128,
-		.ruleset = bpf_htonl(ruleset),
-		.port = port,
-		.family = bpf_htons(is_ip4(address) ? 4 : 6),
-	};
-	struct rule *rule;
-
-	copy_address(key.addr, address);
-	rule = bpf_map_lookup_elem(&rules, &key);
-	return rule ? in_force(rule->generation, rule->now, rule->next, generation) : 0;
-}
-
-/* Of the tcp policies of a class, one whose limit leaves room: its id, or 0 if all are full. */
-static __always_inline __u32 policy_with_room(const struct rule_class *class, __u32 slot)
-{
-	for (int i = 0; i < EGRESS_MAX_TCP_POLICIES; i++) {
-		struct connection_key key = { .slot = slot, .policy = class->tcp_policies[i] };
-		struct policy *policy;
-		__u32 *count;
-
-		if (i >= class->tcp_count)
-			break;
-		policy = bpf_map_lookup_elem(&policies, &key.policy);
-		if (!policy)
-			continue;
-		count = bpf_map_lookup_elem(&connections, &key);
-		if (!policy->limited || (count ? *count : 0) < policy->max_connections)
-			return key.policy;
-	}
-	return 0;
-}
 
 /* What never leaves the pod. */
 static __always_inline int is_pod_itself(const struct pod *pod, const __u8 address[16])
@@ -343,112 +268,6 @@ __noinline int is_ungoverned(const struct flow *flow, const struct pod_state *st
 			return 0;
 	}
 	return 1;
-}
-
-/* ---- Names ---- */
-
-struct name_search {
-	struct egress_hash hash;
-	struct hello *hello;
-	struct rule_class *class;
-	struct host *host;  /* candidate, while it is being compared */
-	__u32 at;           /* position in the name */
-	__u32 generation;
-	__u32 different;
-	__u32 policy;       /* found */
-};
-
-static long compare_name(__u32 i, void *context)
-{
-	struct name_search *search = context;
-	__u32 mask = EGRESS_MAX_NAME - 1; /* for the verifier; at + i is within the name */
-
-	if (search->hello->name[(search->at + i) & mask] != search->host->name[i & mask]) {
-		search->different = 1;
-		return 1;
-	}
-	return 0;
-}
-
-/* Is what the name has from `search->at` on listed in group `i` of the class? */
-static long look_up_group(__u32 i, void *context)
-{
-	struct name_search *search = context;
-	struct host_key key = { .hash = egress_hash_value(&search->hash) };
-	__u32 length = search->hello->name_length - search->at;
-	__u32 policy;
-
-	if (i >= search->class->group_count)
-		return 1;
-	key.group = search->class->groups[i & (EGRESS_MAX_GROUPS - 1)]; /* for the verifier, as in compare_name() */
-	search->host = bpf_map_lookup_elem(&hosts, &key);
-	if (!search->host || search->host->length != length)
-		return 0;
-	policy = in_force(search->host->generation, search->host->now, search->host->next, search->generation);
-	if (!policy)
-		return 0;
-	search->different = 0;
-	bpf_loop(length & (EGRESS_MAX_NAME - 1), compare_name, search, 0);
-	if (search->different)
-		return 0;
-	search->policy = policy;
-	return 1;
-}
-
-/* One character from the end; at every dot, and at the beginning, the suffix is looked up. */
-static long hash_name(__u32 i, void *context)
-{
-	struct name_search *search = context;
-	__u32 at = search->hello->name_length - 1 - i;
-	char c;
-
-	if (at >= EGRESS_MAX_NAME)
-		return 1;
-	c = search->hello->name[at];
-	egress_hash_add(&search->hash, c);
-	search->at = at;
-	if (at == 0 || c == '.')
-		bpf_loop(EGRESS_MAX_GROUPS, look_up_group, search, 0); /* Linux 6.12 loses count of a `for` around bpf_loop() */
-	return search->policy != 0;
-}
-
-/* The policy under which a class lists the name of a ClientHello, 0 if none does. */
-__noinline __u32 judge_name(struct hello *hello, __u32 rule_class, __u32 generation)
-{
-	struct egress_config *config_value = get_config();
-	struct name_search search = {
-		.hello = hello,
-		.class = bpf_map_lookup_elem(&classes, &rule_class),
-		.generation = generation,
-	};
-
-	if (!hello || !search.class || !config_value || !hello->name_length || hello->name_length >= EGRESS_MAX_NAME)
-		return 0;
-	if (!(search.class->protocols & EGRESS_HTTPS))
-		return 0;
-	egress_hash_start(&search.hash, config_value->hash_key);
-	bpf_loop(hello->name_length, hash_name, &search, 0);
-	return search.policy;
-}
-
-/* The policy under which the name is listed for every form of the destination that asks for one; 0 if for one it is
- * not. */
-static __always_inline __u32 judge_names(struct hello *hello, const struct judgement *out, __u32 generation)
-{
-	__u32 policy = 0;
-
-	for (int i = 0; i < EGRESS_MAX_FORMS; i++) {
-		__u32 found;
-
-		if (!out->classes[i])
-			continue;
-		found = judge_name(hello, out->classes[i], generation);
-		if (!found)
-			return 0;
-		if (!policy)
-			policy = found;
-	}
-	return policy;
 }
 
 #endif

@@ -57,7 +57,7 @@ static __always_inline int is_neighbour_discovery(struct __sk_buff *skb, const s
 						  const struct pod *pod)
 {
 	const __u8 *to = packet->flow.destination;
-	int link_scope = (to[0] == 0xff && (to[1] & 15) == 2) || (to[0] == 0xfe && (to[1] & 0xc0) == 0x80);
+	int link_scope = (to[0] == 0xff && (to[1] & 15) == 2) || is_link_local(to);
 	__u8 target[16];
 
 	if (packet->flow.protocol != IPPROTO_ICMP6 || packet->bad)

@@ -61,6 +61,26 @@ static __always_inline int worth_telling(const struct flow *flow, __u32 slot, __
 	return 1;
 }
 
+/* Before the kernel has chosen a source it will be, for a socket that is bound to none, the pod's own address of the
+ * destination's family. */
+static __always_inline void expect_source(struct event *event)
+{
+	struct pod *pod = bpf_map_lookup_elem(&pods, &event->cookie);
+
+	if (!pod)
+		return;
+	for (int i = 0; i < EGRESS_MAX_POD_ADDRESSES; i++) {
+		const __u8 *address = pod->addresses[i];
+
+		if (i >= pod->address_count)
+			break;
+		if (is_ip4(address) != is_ip4(event->destination) || is_link_local(address))
+			continue;
+		copy_address(event->source, address);
+		break;
+	}
+}
+
 /* A decision, as it is told. */
 struct decision {
 	__u64 cookie; /* of the pod's netns */
@@ -101,6 +121,8 @@ __noinline int report(const struct flow *flow, const struct decision *decision, 
 	event->port = flow->port;
 	copy_address(event->source, flow->source);
 	copy_address(event->destination, flow->destination);
+	if ((decision->hook == EGRESS_HOOK_CONNECT || decision->hook == EGRESS_HOOK_SEND) && is_loopback(event->source))
+		expect_source(event);
 	if (hello)
 		__builtin_memcpy(event->sni, hello->name, sizeof(event->sni));
 	else

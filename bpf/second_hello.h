@@ -8,8 +8,6 @@
 #include "hello.h"
 #include "hello_memory.h"
 
-#define RECORD_HANDSHAKE 22 /* type of a TLS record (RFC 8446, 5.1) */
-
 struct record_walk {
 	void *skb;
 	struct hello *hello; /* the first; its parser is done, and its fields say where in a record the stream stands */
@@ -51,17 +49,8 @@ static long skip_record(__u32 turn, void *context)
 	}
 	walk->offset++;
 	walk->left--;
-	switch (hello->header_have++) {
-	case 0: /* type and version: a server will end the connection over one that it does not know, or skip it by its length */
-	case 1:
-	case 2:
-		return 0;
-	case 3:
-		hello->record_left = (__u32)byte << 8;
-		return 0;
-	}
-	hello->record_left |= byte;
-	hello->header_have = 0;
+	/* Type and version are not looked at: a server ends the connection over one that it does not know, or skips it. */
+	hello_count_record_byte(hello, byte);
 	return 0;
 }
 

@@ -2,7 +2,7 @@
 #ifndef EGRESS_SOCKET_H
 #define EGRESS_SOCKET_H
 
-#include "judge.h"
+#include "judge_name.h"
 #include "pod.h"
 #include "report.h"
 
@@ -20,6 +20,26 @@ static __always_inline void tell(const struct flow *flow, const struct governed 
 	};
 
 	report(flow, &decision, hello);
+}
+
+/* The tuple by which the kernel finds the socket that is at `local` and, but for a listener, talks to `peer`. Returns its
+ * size. */
+static __always_inline __u32 socket_tuple(struct bpf_sock_tuple *tuple, const __u8 peer[16], __be16 peer_port,
+					  const __u8 local[16], __be16 local_port)
+{
+	__builtin_memset(tuple, 0, sizeof(*tuple));
+	if (is_ip4(local)) {
+		__builtin_memcpy(&tuple->ipv4.saddr, peer + 12, 4);
+		__builtin_memcpy(&tuple->ipv4.daddr, local + 12, 4);
+		tuple->ipv4.sport = peer_port;
+		tuple->ipv4.dport = local_port;
+		return sizeof(tuple->ipv4);
+	}
+	__builtin_memcpy(tuple->ipv6.saddr, peer, 16);
+	__builtin_memcpy(tuple->ipv6.daddr, local, 16);
+	tuple->ipv6.sport = peer_port;
+	tuple->ipv6.dport = local_port;
+	return sizeof(tuple->ipv6);
 }
 
 static __always_inline void flow_of_socket(const struct socket_verdict *verdict, struct flow *flow)

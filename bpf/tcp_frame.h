@@ -14,22 +14,9 @@ static __always_inline int is_tuple(const struct socket_verdict *verdict, const 
 /* The pod's socket whose connection this is, also one in TIME_WAIT, or NULL; to be released. */
 static __always_inline struct bpf_sock *find_owner(struct __sk_buff *skb, const struct flow *flow, __s32 netns_id)
 {
-	struct bpf_sock_tuple tuple = {};
-	__u32 size;
+	struct bpf_sock_tuple tuple;
+	__u32 size = socket_tuple(&tuple, flow->destination, flow->port, flow->source, flow->source_port);
 
-	if (is_ip4(flow->source)) {
-		size = sizeof(tuple.ipv4);
-		__builtin_memcpy(&tuple.ipv4.saddr, flow->destination + 12, 4);
-		__builtin_memcpy(&tuple.ipv4.daddr, flow->source + 12, 4);
-		tuple.ipv4.sport = flow->port;
-		tuple.ipv4.dport = flow->source_port;
-	} else {
-		size = sizeof(tuple.ipv6);
-		__builtin_memcpy(tuple.ipv6.saddr, flow->destination, 16);
-		__builtin_memcpy(tuple.ipv6.daddr, flow->source, 16);
-		tuple.ipv6.sport = flow->port;
-		tuple.ipv6.dport = flow->source_port;
-	}
 	return bpf_skc_lookup_tcp(skb, &tuple, size, netns_id, 0);
 }
 

@@ -1,6 +1,6 @@
 /* Test-only: puts the questions in `probes` to the code of judge.h, so that its answers can be compared with those of
  * agent/policy. All other maps are those of the product's object, as the agent's own code has filled them. */
-#include "judge.h"
+#include "judge_name.h"
 #include "pod.h"
 #include "tests/bpf/judge_probe.h"
 
