@@ -2,9 +2,16 @@
 
 #include <bpf/libbpf.h>
 
+#include <algorithm>
 #include <array>
 
 namespace egress::datapath {
+
+Address AddressOf(const __u8* bytes) {
+  Address address;
+  std::copy_n(bytes, address.bytes.size(), address.bytes.begin());
+  return address;
+}
 
 Result<std::unique_ptr<EventReader>> EventReader::Open(const KernelObject& kernel, Callback callback) {
   std::unique_ptr<EventReader> reader(new EventReader(std::move(callback)));

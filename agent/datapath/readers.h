@@ -8,12 +8,16 @@
 #include <utility>
 #include <vector>
 
+#include "agent/base/address.h"
 #include "agent/base/result.h"
 #include "agent/datapath/kernel_object.h"
 
 struct ring_buffer;
 
 namespace egress::datapath {
+
+// An address as the kernel's structs have it: 16 bytes, IPv4 mapped.
+Address AddressOf(const __u8* bytes);
 
 // The ring buffer `events`.
 class EventReader {

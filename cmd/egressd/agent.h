@@ -39,44 +39,54 @@ class Agent {
 
  private:
   Agent(EventLoop& loop, const Options& options);
+  // agent.cc: how it starts.
   Result<void> Open();
-  Result<std::vector<std::string>> Cgroups();
-  void WarnOfPodsElsewhere();
   Result<void> TakeRunFolder();
   Result<void> OpenSource();
-  Result<void> OpenDirectory();
-  Result<void> OpenKubernetes();
-  void RememberMeshConfigUnits();
-  Result<void> ApplyFirst();
-  void KeepLeftovers();
   Result<void> StartPages();
+  Result<std::vector<std::string>> Cgroups();
+  void WarnOfPodsElsewhere();
   Result<void> Serve();
+  void Tick();
+  std::optional<std::string> NotReady() const;
 
+  // agent_directory.cc
+  Result<void> OpenDirectory();
+  void TakeUnits(const std::vector<source::DirectorySource::Change>& changes);
   void OnDirectory();
+
+  // agent_kubernetes.cc
+  Result<void> OpenKubernetes();
   void OnObjects(const std::vector<source::ObjectChange>& changes, const source::Resource& resource);
   void OnSynced();
+  Result<void> StartCni();
+  void FillSource(report::AgentStatus& status) const;
   void ServeWhatIsInForce();
   void LookAtMesh();
   void TellFindings(const std::vector<policy::Finding>& findings);
   void TellUnguarded();
   void TakeOffTaint();
-  Result<void> StartCni();
+
+  // agent_changes.cc
+  void RememberMeshConfigUnits();
+  Result<void> ApplyFirst();
+  void KeepLeftovers();
   void Settle(std::chrono::steady_clock::time_point read);
-  void TakeUnits(const std::vector<source::DirectorySource::Change>& changes);
   void OnPodPresent(const NodePod& pod);
   void OnPodGone(const NodePod& pod, bool over);
   void ApplyPending();
-  void Revoke();
-  Result<std::vector<revoked>> FindRevoked() const;
+  Result<void> Apply(const Change& change);
   void RevokeSoon();
+  Result<std::vector<revoked>> FindRevoked() const;
+  void Revoke();
+
+  // agent_reports.cc
   void Periodic();
   void OnKernelEvent(const event& event);
   void OnProxyEvents(const nlohmann::json& message);
   void OnProxyRequests(const nlohmann::json& counts);
   void Problem(const std::string& text);
   void LogFindings();
-  std::optional<std::string> NotReady() const;
-  void FillSource(report::AgentStatus& status) const;
   report::AgentStatus Status() const;
   PodWarningInput WarningInput() const;
   std::vector<report::PodStatus> PodStatuses() const;
@@ -120,8 +130,5 @@ class Agent {
   std::vector<policy::Finding> logged_findings_;
   std::chrono::system_clock::time_point started_ = std::chrono::system_clock::now();
 };
-
-// --uninstall.
-Result<void> Uninstall(const Options& options);
 
 }  // namespace egress::agent

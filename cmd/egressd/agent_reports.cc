@@ -13,12 +13,6 @@ namespace {
 
 constexpr std::size_t kMaxProblems = 50;
 
-Address AddressOf(const __u8* bytes) {
-  Address address;
-  std::copy(bytes, bytes + 16, address.bytes.begin());
-  return address;
-}
-
 const char* ProtocolLabel(std::uint8_t protocol) {
   switch (protocol) {
     case EGRESS_TCP: return "tcp";
@@ -83,9 +77,9 @@ void Agent::OnKernelEvent(const event& one) {
   event.reason = policy::ReasonName(static_cast<egress_reason>(one.reason));
   event.protocol = ProtocolLabel(one.protocol);
   const Address none;
-  const Address source = AddressOf(one.source);
+  const Address source = datapath::AddressOf(one.source);
   if (source != none) event.source = source.ToString();
-  event.destination = AddressOf(one.destination).ToString();
+  event.destination = datapath::AddressOf(one.destination).ToString();
   event.port = ntohs(one.port);
   event.sni.assign(one.sni, ::strnlen(one.sni, sizeof one.sni));
   if (one.policy != 0) event.policy = enforcer_->rules().PolicyName(one.policy);

@@ -9,17 +9,13 @@
 #include "agent/datapath/cni_deny.h"
 #include "agent/node/sandbox.h"
 #include "agent/policy/enrolment.h"
+#include "cmd/egressd/program_beside.h"
 
 namespace egress::agent {
 namespace {
 
 std::string SocketOf(const Options& options) { return options.run_dir + "/cni.sock"; }
 std::string KnownOf(const Options& options) { return options.state_dir + "/cni.json"; }
-
-std::string PluginProgram() {
-  std::error_code error;
-  return (std::filesystem::read_symlink("/proc/self/exe", error).parent_path() / cni::kPluginType).string();
-}
 
 }  // namespace
 
@@ -60,7 +56,7 @@ Result<void> Cni::Install(EventLoop& loop) {
   cni::InstallOptions install;
   install.conf_dir = options_.config.cni_conf_dir;
   install.bin_dir = options_.config.cni_bin_dir;
-  install.program = PluginProgram();
+  install.program = ProgramBeside(cni::kPluginType);
   install.entry = {SocketOf(options_), KnownOf(options_), settings.system_namespaces, settings.audit};
   for (const std::string& ns : {settings.own_namespace, settings.control_plane_namespace}) {
     if (std::ranges::count(install.entry.system_namespaces, ns) == 0) install.entry.system_namespaces.push_back(ns);
@@ -134,12 +130,6 @@ Result<void> UninstallCni(const Options& options) {
   if (!denied) return std::move(denied).error();
   for (const auto& interface : *denied) {
     if (auto done = datapath::RemoveCniDeny(interface.ifindex); !done) return done;
-  }
-  std::error_code error;
-  std::filesystem::remove_all(options.state_dir, error);
-  std::error_code ignored;
-  if (error && !std::filesystem::is_empty(options.state_dir, ignored)) {  // a mount point itself stays, empty
-    return Error{"remove " + options.state_dir + ": " + error.message()};
   }
   return {};
 }

@@ -51,7 +51,7 @@ class Cni {
   std::string not_installed_;                  // why the installer could not be started at all
 };
 
-// Takes the plugin, what it has attached, and what was kept for it off the node.
+// Takes the plugin and what it has attached off the node.
 Result<void> UninstallCni(const Options& options);
 
 }  // namespace egress::agent

@@ -12,6 +12,7 @@
 #include "cmd/egressd/agent.h"
 #include "cmd/egressd/capabilities.h"
 #include "cmd/egressd/options.h"
+#include "cmd/egressd/uninstall.h"
 
 namespace {
 
