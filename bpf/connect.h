@@ -4,6 +4,7 @@
 
 #include <linux/errno.h>
 
+#include "handover.h"
 #include "hello_memory.h"
 #include "socket.h"
 
@@ -133,6 +134,12 @@ static __always_inline int settle_connect(struct flow *flow, const struct govern
 	return said == EGRESS_DENY ? refuse_connect() : HOOK_PASS;
 }
 
+static __always_inline void refuse(struct judgement *out, struct socket_verdict *verdict, __u8 reason)
+{
+	out->kind = verdict->kind = EGRESS_SOCKET_DENIED;
+	out->reason = verdict->reason = reason;
+}
+
 static __always_inline int connect_tcp(struct bpf_sock_addr *ctx, int ip6, struct flow *flow,
 				       const struct governed *in, struct socket_verdict *verdict)
 {
@@ -146,11 +153,11 @@ static __always_inline int connect_tcp(struct bpf_sock_addr *ctx, int ip6, struc
 	/* Without an address of the family the kernel's own error lets clients fall back; a frame would be dropped. */
 	if (out.reason != EGRESS_REASON_MESH && !has_family(in->pod, is_ip4(flow->destination)))
 		return HOOK_PASS;
-	if (out.kind == EGRESS_SOCKET_REDIRECTED && !redirect(ctx, ip6, in, verdict)) {
-		out.kind = EGRESS_SOCKET_DENIED;
-		out.reason = EGRESS_REASON_PROXY_UNAVAILABLE;
-		verdict->kind = out.kind;
-		verdict->reason = out.reason;
+	if (out.kind == EGRESS_SOCKET_REDIRECTED) {
+		if (!has_handover_room(verdict->slot))
+			refuse(&out, verdict, EGRESS_REASON_TABLE_FULL);
+		else if (!redirect(ctx, ip6, in, verdict))
+			refuse(&out, verdict, EGRESS_REASON_PROXY_UNAVAILABLE);
 	}
 	bound_source(ctx->sk, ip6, flow);
 	return settle_connect(flow, in, &out, verdict);

@@ -45,6 +45,7 @@ enum egress_limit {
 	EGRESS_MAX_ROUTES = 1 << 18,
 	EGRESS_MAX_INBOUND = 1024,    /* inbound records of one pod */
 	EGRESS_MAX_SOCKETS = 32768,   /* sockets of one pod that have called connect() */
+	EGRESS_MAX_HANDOVERS = 1024,  /* ... and are on their way to the proxy */
 	EGRESS_ROUTE_TEXT = 1000,     /* bytes of a chunk of `routes` */
 	EGRESS_INBOUND_SECONDS = 30,  /* how long a datagram that came in lets replies out */
 	EGRESS_HELLO_CHUNK = 512,     /* bytes of a ClientHello kept together */
@@ -381,8 +382,12 @@ struct awaiting {
 	__u32 chunks; /* in `hello_bytes` */
 };
 
-/* `usage`: array, key slot, value __u32: sockets of the pod that carry a verdict from connect(). The memory of the
- * verdicts is the agent's, so one pod may not have as many as it likes. */
+/* `usage`: array, key slot. The memory of verdicts is the agent's and `handover` is everybody's, so one pod may not have
+ * as many as it likes. */
+struct usage {
+	__u32 sockets;   /* that carry a verdict from connect() */
+	__u32 handovers; /* entries in `handover` */
+};
 
 /* `handover`: hash, between connect() in the pod and accept() in the proxy. */
 struct handover_key {

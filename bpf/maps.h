@@ -152,7 +152,7 @@ struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, EGRESS_MAX_PODS);
 	__type(key, __u32);
-	__type(value, __u32);
+	__type(value, struct usage);
 } usage SEC(".maps");
 
 struct {

@@ -161,18 +161,18 @@ static __always_inline struct socket_verdict *bounded_verdict(struct bpf_sock *s
 {
 	struct socket_verdict *verdict = bpf_sk_storage_get(&sockets, sk, NULL, 0);
 	__u32 slot = in->pod->slot;
-	__u32 *used;
+	struct usage *used;
 
 	if (verdict)
 		return fresh_verdict(sk, in);
 	used = bpf_map_lookup_elem(&usage, &slot);
-	if (!used || *used >= EGRESS_MAX_SOCKETS)
+	if (!used || used->sockets >= EGRESS_MAX_SOCKETS)
 		return NULL;
 	verdict = fresh_verdict(sk, in);
 	if (!verdict)
 		return NULL;
 	verdict->in_usage = 1;
-	__sync_fetch_and_add(used, 1);
+	__sync_fetch_and_add(&used->sockets, 1);
 	return verdict;
 }
 
@@ -180,14 +180,14 @@ static __always_inline struct socket_verdict *bounded_verdict(struct bpf_sock *s
 static __always_inline void release_verdict(struct socket_verdict *verdict)
 {
 	__u32 slot = verdict->slot;
-	__u32 *used;
+	struct usage *used;
 
 	if (!verdict->in_usage)
 		return;
 	verdict->in_usage = 0;
 	used = bpf_map_lookup_elem(&usage, &slot);
-	if (used && *used)
-		__sync_fetch_and_add(used, -1);
+	if (used && used->sockets)
+		__sync_fetch_and_add(&used->sockets, -1);
 }
 
 #endif

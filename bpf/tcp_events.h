@@ -3,6 +3,7 @@
 #ifndef EGRESS_TCP_EVENTS_H
 #define EGRESS_TCP_EVENTS_H
 
+#include "handover.h"
 #include "inbound.h"
 #include "limits.h"
 
@@ -35,8 +36,6 @@ static __always_inline void addresses_of_ops(volatile struct bpf_sock_ops *ops, 
 /* The port is chosen and the SYN not yet out: the judged tuple becomes complete. */
 static __always_inline void before_syn(struct bpf_sock_ops *ops, struct socket_verdict *verdict)
 {
-	struct handover_key key = {};
-	struct handover value = {};
 	struct flow flow = {};
 	struct governed in;
 
@@ -63,45 +62,8 @@ static __always_inline void before_syn(struct bpf_sock_ops *ops, struct socket_v
 	}
 	if (verdict->kind == EGRESS_SOCKET_ALLOWED && verdict->policy)
 		limit_handshake(ops, verdict);
-	if (verdict->kind != EGRESS_SOCKET_REDIRECTED)
-		return;
-	key.cookie = verdict->cookie;
-	key.port = flow.source_port;
-	copy_address(key.addr, flow.source);
-	copy_address(value.addr, verdict->original);
-	value.port = verdict->original_port;
-	value.protocols = verdict->protocols & (EGRESS_HTTP | EGRESS_HTTPS);
-	value.generation = verdict->generation;
-	value.policy = verdict->policy;
-	/* Where this fails the proxy finds no destination and resets the connection. An entry that nobody fetches goes
-	 * with its socket, so that a pod fills the table with no more than the sockets it has. */
-	bpf_sock_ops_cb_flags_set(ops, BPF_SOCK_OPS_STATE_CB_FLAG);
-	bpf_map_update_elem(&handover, &key, &value, BPF_ANY);
-}
-
-/* A connection that the proxy accepts: the child socket learns where its client wanted to go. */
-static __always_inline void hand_over(struct bpf_sock *sk, const struct flow *flow, const struct governed *in)
-{
-	struct socket_verdict *verdict;
-	struct handover_key key = {};
-	struct handover *value;
-
-	key.cookie = in->cookie;
-	key.port = flow->port;
-	copy_address(key.addr, flow->destination);
-	value = bpf_map_lookup_elem(&handover, &key);
-	if (!value)
-		return;
-	verdict = fresh_verdict(sk, in);
-	if (verdict) {
-		verdict->kind = EGRESS_SOCKET_DOWNSTREAM;
-		verdict->generation = value->generation;
-		verdict->policy = value->policy;
-		verdict->protocols = value->protocols;
-		verdict->original_port = value->port;
-		copy_address(verdict->original, value->addr);
-	}
-	bpf_map_delete_elem(&handover, &key);
+	if (verdict->kind == EGRESS_SOCKET_REDIRECTED && begin_handover(verdict))
+		bpf_sock_ops_cb_flags_set(ops, BPF_SOCK_OPS_STATE_CB_FLAG);
 }
 
 /* An accepted connection is inbound only where the boundary saw its SYN come in: a raw SYN sent to the pod's own
@@ -121,14 +83,10 @@ static __always_inline void after_accept(struct bpf_sock_ops *ops, struct bpf_so
 
 static __always_inline void after_close(struct socket_verdict *verdict)
 {
-	struct handover_key key = { .cookie = verdict->cookie, .port = verdict->source_port };
-
 	if (verdict->counted)
 		release_connection(verdict);
-	if (verdict->kind != EGRESS_SOCKET_REDIRECTED)
-		return;
-	copy_address(key.addr, verdict->source);
-	bpf_map_delete_elem(&handover, &key);
+	if (verdict->kind == EGRESS_SOCKET_REDIRECTED)
+		forget_handover(verdict);
 }
 
 static __always_inline void on_sockops(struct bpf_sock_ops *ops)

@@ -214,7 +214,7 @@ void PodTable::Remove(std::uint64_t cookie) {
   connections.ForEachKey([&](const connection_key& key) {
     if (key.slot == entry.slot) (void)connections.Delete(key);
   });
-  (void)kernel_.Map<std::uint32_t, std::uint32_t>("usage").Set(entry.slot, 0);
+  (void)kernel_.Map<std::uint32_t, usage>("usage").Set(entry.slot, {});
   slots_.erase(entry.slot);
   pods_.erase(known);
 }

@@ -1,6 +1,7 @@
 """A pod with thousands of slow connections: it is held to its bounds, and another pod does not notice."""
 
 import contextlib
+import errno
 import os
 import pathlib
 import re
@@ -10,13 +11,14 @@ import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 
-from support import clients
+from support import clients, namespaces
 from support.case import Stream, WorldCase, main
 from support.manifests import egress, port
 from support.world import HTTP_PORT, ORIGIN
 
 MOST = 4096      # settings.h, connections_per_pod; a quarter of what a third of the descriptors allow where that is less
 WANTED = 10_000  # of which the rest are refused
+UNDER_WAY = 1024  # EGRESS_MAX_HANDOVERS
 BODIES, READERS = 150, 60
 RULES = (egress("rules", port(HTTP_PORT, "http"), hosts=["allowed.test"]),
          egress("flood", port(HTTP_PORT, "http"), hosts=["allowed.test"], account="flood"))
@@ -82,6 +84,28 @@ class Flood(WorldCase):
             self.assertEqual(self.get().status, 200)
         self.eventually("all of it is given back", lambda: self.proxy()[0] < idle_descriptors + 200, 20)
         self.assertEqual(self.get(pod=self.flood).status, 200)
+
+    def test_connections_that_never_arrive_at_the_proxy_are_bounded(self):
+        """Where they wanted to go is kept in a table that all pods share. With lo down no SYN reaches the proxy."""
+        self.set_lo("down")
+        try:
+            with contextlib.ExitStack() as stack:
+                results = []
+                for _ in range(UNDER_WAY + 10):
+                    sock = stack.enter_context(self.flood.socket())
+                    sock.setblocking(False)
+                    results.append(sock.connect_ex((ORIGIN, HTTP_PORT)))
+                self.assertEqual(results, [errno.EINPROGRESS] * UNDER_WAY + [errno.ECONNREFUSED] * 10)
+                self.assertTrue(self.agent.events(reason="table-full", hook="connect", pod=self.flood.key))
+                self.assertEqual(self.get().status, 200)
+        finally:
+            self.set_lo("up")
+        with contextlib.ExitStack() as stack:  # closed sockets make room again, and so do those that have arrived
+            for _ in range(UNDER_WAY + 10):
+                stack.enter_context(self.flood.connect(ORIGIN, HTTP_PORT))
+
+    def set_lo(self, state):
+        namespaces.run("nsenter", f"--net={self.flood.path}", "ip", "link", "set", "lo", state)
 
     def _served(self, connection):
         assert connection.ask().status == 200
