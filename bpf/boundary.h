@@ -21,7 +21,7 @@ static __always_inline int is_allowed_connection(struct __sk_buff *skb, const st
 	if (verdict && is_tuple(verdict, flow)) {
 		hello = bpf_sk_storage_get(&hellos, found, NULL, 0);
 		allowed = verdict->kind == EGRESS_SOCKET_ALLOWED || verdict->kind == EGRESS_SOCKET_INBOUND ||
-			  (verdict->kind == EGRESS_SOCKET_TLS && hello && hello->step == HELLO_DONE);
+		          (verdict->kind == EGRESS_SOCKET_TLS && hello && hello->step == HELLO_DONE);
 	}
 	bpf_sk_release(found);
 	return allowed;
@@ -66,8 +66,7 @@ static __always_inline int is_owed_error(struct __sk_buff *skb, const struct bou
 	    !same_address(quoted.source, packet->flow.source))
 		return 0;
 	if (quoted.protocol == IPPROTO_TCP)
-		return find_inbound(&quoted, b->in.cookie) ||
-		       is_allowed_connection(skb, &quoted, b->in.pod->netns_id);
+		return find_inbound(&quoted, b->in.cookie) || is_allowed_connection(skb, &quoted, b->in.pod->netns_id);
 	return quoted.protocol == IPPROTO_UDP && came_in_lately(&quoted, b->in.cookie);
 }
 

@@ -98,7 +98,7 @@ static __always_inline int has_listener(struct bpf_sock_addr *ctx, const __u8 ad
 
 /* Sends an HTTP connection to the pod's proxy. Returns 0 where there is none. */
 static __always_inline int redirect(struct bpf_sock_addr *ctx, int ip6, const struct governed *in,
-				    struct socket_verdict *verdict)
+                                    struct socket_verdict *verdict)
 {
 	const struct pod *pod = in->pod;
 	int ip4 = is_ip4(verdict->destination);
@@ -121,7 +121,7 @@ static __always_inline int redirect(struct bpf_sock_addr *ctx, int ip6, const st
 
 /* Under audit nothing is refused: what would have been is let through and told. */
 static __always_inline int settle_connect(struct flow *flow, const struct governed *in, struct judgement *out,
-					  struct socket_verdict *verdict)
+                                          struct socket_verdict *verdict)
 {
 	__u8 said = out->kind == EGRESS_SOCKET_DENIED ? EGRESS_DENY : EGRESS_ALLOW;
 
@@ -140,8 +140,8 @@ static __always_inline void refuse(struct judgement *out, struct socket_verdict 
 	out->reason = verdict->reason = reason;
 }
 
-static __always_inline int connect_tcp(struct bpf_sock_addr *ctx, int ip6, struct flow *flow,
-				       const struct governed *in, struct socket_verdict *verdict)
+static __always_inline int connect_tcp(struct bpf_sock_addr *ctx, int ip6, struct flow *flow, const struct governed *in,
+                                       struct socket_verdict *verdict)
 {
 	struct judgement out;
 

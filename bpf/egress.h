@@ -32,27 +32,27 @@
 #endif
 
 enum egress_limit {
-	EGRESS_MAX_PODS = 4096,       /* slots of `states`; governed pods of one node */
-	EGRESS_MAX_NAME = 256,        /* a DNS name of 255 characters and a NUL */
-	EGRESS_MAX_POD_NAME = 320,    /* NAMESPACE/NAME and a NUL */
+	EGRESS_MAX_PODS = 4096,    /* slots of `states`; governed pods of one node */
+	EGRESS_MAX_NAME = 256,     /* a DNS name of 255 characters and a NUL */
+	EGRESS_MAX_POD_NAME = 320, /* NAMESPACE/NAME and a NUL */
 	EGRESS_MAX_POD_ADDRESSES = 8,
-	EGRESS_MAX_GROUPS = 16,       /* host groups of one class; the compiler merges beyond */
-	EGRESS_MAX_TCP_POLICIES = 4,  /* policies with a connection limit that a class can count */
+	EGRESS_MAX_GROUPS = 16,      /* host groups of one class; the compiler merges beyond */
+	EGRESS_MAX_TCP_POLICIES = 4, /* policies with a connection limit that a class can count */
 	EGRESS_MAX_RULES = 1 << 20,
 	EGRESS_MAX_CLASSES = 1 << 18,
 	EGRESS_MAX_HOSTS = 1 << 20,
 	EGRESS_MAX_NETWORKS = 1 << 16,
 	EGRESS_MAX_ROUTES = 1 << 18,
-	EGRESS_MAX_INBOUND = 1024,    /* inbound records of one pod */
-	EGRESS_MAX_SOCKETS = 32768,   /* sockets of one pod that have called connect() */
-	EGRESS_MAX_HANDOVERS = 1024,  /* ... and are on their way to the proxy */
-	EGRESS_ROUTE_TEXT = 1000,     /* bytes of a chunk of `routes` */
-	EGRESS_INBOUND_SECONDS = 30,  /* how long a datagram that came in lets replies out */
-	EGRESS_HELLO_CHUNK = 512,     /* bytes of a ClientHello kept together */
+	EGRESS_MAX_INBOUND = 1024,      /* inbound records of one pod */
+	EGRESS_MAX_SOCKETS = 32768,     /* sockets of one pod that have called connect() */
+	EGRESS_MAX_HANDOVERS = 1024,    /* ... and are on their way to the proxy */
+	EGRESS_ROUTE_TEXT = 1000,       /* bytes of a chunk of `routes` */
+	EGRESS_INBOUND_SECONDS = 30,    /* how long a datagram that came in lets replies out */
+	EGRESS_HELLO_CHUNK = 512,       /* bytes of a ClientHello kept together */
 	EGRESS_MAX_HELLO_CHUNKS = 8192, /* of one pod */
-	EGRESS_HELLO_BYTES = 20000,   /* a ClientHello longer than this is refused */
-	EGRESS_HELLO_STREAM = 39936,  /* ... and one that takes more of the stream, with the headers of its records */
-	EGRESS_HELLO_SECONDS = 10,    /* ... and one that is not complete after this */
+	EGRESS_HELLO_BYTES = 20000,     /* a ClientHello longer than this is refused */
+	EGRESS_HELLO_STREAM = 39936,    /* ... and one that takes more of the stream, with the headers of its records */
+	EGRESS_HELLO_SECONDS = 10,      /* ... and one that is not complete after this */
 };
 
 enum egress_verdict {
@@ -82,12 +82,12 @@ enum egress_reason {
 	EGRESS_REASON_TABLE_FULL,        /* table-full */
 	EGRESS_REASON_HOST_BINDING,      /* host-binding */
 	/* why something is allowed */
-	EGRESS_REASON_RULE,              /* rule */
-	EGRESS_REASON_MESH,              /* mesh: inside meshCIDRs, or the pod itself */
-	EGRESS_REASON_EXCLUDED,          /* excluded: by an exclusion list of MeshConfig */
-	EGRESS_REASON_DNS,               /* dns: port 53 of a dnsServer */
-	EGRESS_REASON_OPEN,              /* open: enableEgress */
-	EGRESS_REASON_INBOUND,           /* inbound: a reply to what came in */
+	EGRESS_REASON_RULE,     /* rule */
+	EGRESS_REASON_MESH,     /* mesh: inside meshCIDRs, or the pod itself */
+	EGRESS_REASON_EXCLUDED, /* excluded: by an exclusion list of MeshConfig */
+	EGRESS_REASON_DNS,      /* dns: port 53 of a dnsServer */
+	EGRESS_REASON_OPEN,     /* open: enableEgress */
+	EGRESS_REASON_INBOUND,  /* inbound: a reply to what came in */
 	EGRESS_REASON_MAX,
 };
 
@@ -96,7 +96,7 @@ enum egress_protocol {
 	EGRESS_TCP = 1 << 0,
 	EGRESS_HTTPS = 1 << 1,
 	EGRESS_HTTP = 1 << 2,
-	EGRESS_UDP = 1 << 3,   /* events and counters only, as the rest */
+	EGRESS_UDP = 1 << 3, /* events and counters only, as the rest */
 	EGRESS_ICMP = 1 << 4,
 	EGRESS_OTHER = 1 << 5,
 };
@@ -112,7 +112,7 @@ struct pod {
 	__u16 address_count; /* used entries of `addresses` */
 	__u8 mac[6];         /* of the pod's own interface when first seen */
 	__u8 pad[4];
-	__be16 proxy_port4;  /* the proxy's listener on proxy_address4; 0: there is none, http is refused */
+	__be16 proxy_port4; /* the proxy's listener on proxy_address4; 0: there is none, http is refused */
 	__be16 proxy_port6;
 	__u8 proxy_address4[16];
 	__u8 proxy_address6[16];
@@ -123,13 +123,13 @@ struct pod {
 
 /* `states`: array, key slot; mmapped by the agent (written) and the proxy (read). What switches with policy. */
 struct pod_state {
-	__u32 generation;     /* with the next word one aligned 64-bit store */
-	__u32 ruleset : 28;   /* whose rules; 0: none, nothing but the mesh */
-	__u32 governed : 1;   /* 0: the slot is free */
-	__u32 open : 1;       /* enableEgress: everything passes */
-	__u32 audit : 1;      /* decide and report, refuse nothing */
-	__u32 unguarded : 1;  /* nothing but the mesh */
-	__u32 ifindex;        /* as in struct pod: a frame with a verdict must come from here */
+	__u32 generation;    /* with the next word one aligned 64-bit store */
+	__u32 ruleset : 28;  /* whose rules; 0: none, nothing but the mesh */
+	__u32 governed : 1;  /* 0: the slot is free */
+	__u32 open : 1;      /* enableEgress: everything passes */
+	__u32 audit : 1;     /* decide and report, refuse nothing */
+	__u32 unguarded : 1; /* nothing but the mesh */
+	__u32 ifindex;       /* as in struct pod: a frame with a verdict must come from here */
 	__u8 mac[6];
 	__u8 pad[2];
 };
@@ -149,7 +149,7 @@ struct rule_key {
 	__u32 prefixlen; /* in bits of what follows */
 	__be32 ruleset;
 	__be16 port;
-	__be16 family;   /* 4 or 6 */
+	__be16 family; /* 4 or 6 */
 	__u8 addr[16];
 };
 EGRESS_ASSERT(sizeof(struct rule_key) == 28);
@@ -165,7 +165,7 @@ struct rule {
 
 /* `classes`: hash, key __u32 class id (never 0). Immutable once written. What an address and port may be used for. */
 struct rule_class {
-	__u8 protocols;     /* EGRESS_TCP | EGRESS_HTTPS | EGRESS_HTTP */
+	__u8 protocols; /* EGRESS_TCP | EGRESS_HTTPS | EGRESS_HTTP */
 	__u8 group_count;
 	__u8 tcp_unlimited; /* a tcp rule without a connection limit covers it */
 	__u8 tcp_count;
@@ -293,12 +293,12 @@ struct socket_verdict {
 	__be16 port;
 	__u8 source[16];
 	__u8 destination[16];
-	__be16 original_port; /* REDIRECTED, DOWNSTREAM: before the rewrite */
-	__u8 once_allowed;    /* its handshake went out: both ends are told when it is cut */
-	__u8 state;           /* TCP state seen last, for counting */
-	__u8 protocols;       /* REDIRECTED, DOWNSTREAM: EGRESS_HTTP, or with EGRESS_HTTPS */
+	__be16 original_port;   /* REDIRECTED, DOWNSTREAM: before the rewrite */
+	__u8 once_allowed;      /* its handshake went out: both ends are told when it is cut */
+	__u8 state;             /* TCP state seen last, for counting */
+	__u8 protocols;         /* REDIRECTED, DOWNSTREAM: EGRESS_HTTP, or with EGRESS_HTTPS */
 	__u8 handshake_limited; /* connectTimeout is set on it; `own_timeout_ms` is what it had itself */
-	__u8 in_usage;        /* counts in `usage` */
+	__u8 in_usage;          /* counts in `usage` */
 	__u8 pad[1];
 	__u8 original[16];
 	__u32 own_timeout_ms;
@@ -309,19 +309,19 @@ EGRESS_ASSERT(sizeof(struct socket_verdict) == 128);
 /* Where the parser of a ClientHello stands; see hello.h. */
 enum hello_step {
 	HELLO_START = 0,
-	HELLO_DONE = 100,   /* all of it seen, exactly one name */
+	HELLO_DONE = 100, /* all of it seen, exactly one name */
 	HELLO_REFUSED = 101,
 };
 
 /* `hellos`: sk_storage of https connections. The name stays: a later change has to judge it again.
  * Append only, as struct socket_verdict. */
 struct hello {
-	__u64 started_ns;     /* bpf_ktime_get_ns() of its first byte, 0: none yet */
-	__u32 next_sequence;  /* host order: of the first byte not yet read */
-	__u32 busy;           /* a CPU is working on it */
-	__u32 bytes;          /* of the stream read so far */
-	__u32 record_left;    /* of the current TLS record */
-	__u32 message_left;   /* of the ClientHello message */
+	__u64 started_ns;    /* bpf_ktime_get_ns() of its first byte, 0: none yet */
+	__u32 next_sequence; /* host order: of the first byte not yet read */
+	__u32 busy;          /* a CPU is working on it */
+	__u32 bytes;         /* of the stream read so far */
+	__u32 record_left;   /* of the current TLS record */
+	__u32 message_left;  /* of the ClientHello message */
 	__u32 extensions_left;
 	__u32 field_left;     /* of the field that is being skipped or read */
 	__u32 value;          /* a length or type that is being put together */
@@ -345,8 +345,8 @@ struct hello {
 	__u8 answer_read;     /* bytes of the server's answer that have been looked at */
 	__u32 answer_begin;   /* host order: of the server's first byte; known where `answer_expected` */
 	__u8 answer_expected;
-	__u8 second_judged;   /* 1: the name of the second ClientHello is that of the first */
-	__u8 second_done;     /* ... and all of it has been seen */
+	__u8 second_judged; /* 1: the name of the second ClientHello is that of the first */
+	__u8 second_done;   /* ... and all of it has been seen */
 	__u8 pad3;
 	__u32 spare[2];
 	char name[EGRESS_MAX_NAME]; /* lower case, no trailing dot */
@@ -355,8 +355,8 @@ struct hello {
 /* What the server has said to a ClientHello, by the first bytes that it sends. */
 enum hello_answer {
 	HELLO_UNANSWERED = 0,
-	HELLO_TAKEN,  /* or refused: no second one can follow */
-	HELLO_RETRY,  /* HelloRetryRequest: a second one follows */
+	HELLO_TAKEN, /* or refused: no second one can follow */
+	HELLO_RETRY, /* HelloRetryRequest: a second one follows */
 };
 
 #define HELLO_VERSION 1 /* its stream has been seen from the SYN on, by programs that know of second ones */
@@ -418,9 +418,9 @@ struct inbound_key {
 };
 
 struct inbound {
-	__u64 seen_ns;     /* bpf_ktime_get_ns() of the last datagram, or of the SYN */
-	__u32 sequence;    /* TCP: of the SYN, host order */
-	__u8 opened_here;  /* 1: the pod spoke first; what comes in is an answer and opens nothing */
+	__u64 seen_ns;    /* bpf_ktime_get_ns() of the last datagram, or of the SYN */
+	__u32 sequence;   /* TCP: of the SYN, host order */
+	__u8 opened_here; /* 1: the pod spoke first; what comes in is an answer and opens nothing */
 	__u8 pad[3];
 };
 

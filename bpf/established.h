@@ -51,8 +51,8 @@ static __always_inline int is_established4(struct __sk_buff *skb, const struct e
 	const struct socket_verdict *verdict;
 	const __u32 *source, *destination;
 
-	if ((const void *)(tcp + 1) > end || *(const __u8 *)ip != 0x45 || ip->protocol != IPPROTO_TCP ||
-	    !ip->ttl || ip->frag_off & bpf_htons(0xbfff) || !is_whole(skb, sizeof(*ip), bpf_ntohs(ip->tot_len), tcp))
+	if ((const void *)(tcp + 1) > end || *(const __u8 *)ip != 0x45 || ip->protocol != IPPROTO_TCP || !ip->ttl ||
+	    ip->frag_off & bpf_htons(0xbfff) || !is_whole(skb, sizeof(*ip), bpf_ntohs(ip->tot_len), tcp))
 		return 0;
 	verdict = standing_verdict(skb, ethernet);
 	if (!verdict || verdict->port != tcp->dest || verdict->source_port != tcp->source)

@@ -19,7 +19,7 @@ struct flow {
 	__u8 destination[16];
 	__be16 source_port; /* ICMP: the identifier, in both ports */
 	__be16 port;
-	__u8 protocol;      /* IPPROTO_* */
+	__u8 protocol; /* IPPROTO_* */
 	__u8 pad[3];
 };
 
@@ -119,15 +119,11 @@ static __always_inline int is_own_address(const struct pod *pod, const __u8 addr
 static __always_inline __u8 protocol_label(__u8 protocol)
 {
 	switch (protocol) {
-	case IPPROTO_TCP:
-		return EGRESS_TCP;
-	case IPPROTO_UDP:
-		return EGRESS_UDP;
+	case IPPROTO_TCP: return EGRESS_TCP;
+	case IPPROTO_UDP: return EGRESS_UDP;
 	case IPPROTO_ICMP:
-	case IPPROTO_ICMP6:
-		return EGRESS_ICMP;
-	default:
-		return EGRESS_OTHER;
+	case IPPROTO_ICMP6: return EGRESS_ICMP;
+	default: return EGRESS_OTHER;
 	}
 }
 

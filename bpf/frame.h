@@ -18,7 +18,7 @@ struct boundary {
 enum reset_whom { RESET_NONE = 0, RESET_POD, RESET_BOTH };
 
 static __always_inline int refuse_frame(struct __sk_buff *skb, struct boundary *b, __u8 label, __u8 reason,
-					__u32 policy, enum reset_whom whom, const struct hello *hello)
+                                        __u32 policy, enum reset_whom whom, const struct hello *hello)
 {
 	__u8 verdict = b->in.state->audit ? EGRESS_AUDIT : EGRESS_DENY;
 

@@ -14,8 +14,8 @@
 
 enum {
 	RECORD_HANDSHAKE = 22, /* type of a TLS record (RFC 8446, 5.1) */
-	HELLO_TURNS = 16384, /* of the loop for one frame; a frame that needs more is refused */
-	HELLO_PIECE = 16,    /* bytes of the name taken in one turn */
+	HELLO_TURNS = 16384,   /* of the loop for one frame; a frame that needs more is refused */
+	HELLO_PIECE = 16,      /* bytes of the name taken in one turn */
 
 	HELLO_MESSAGE_TYPE = 0, /* = HELLO_START */
 	HELLO_MESSAGE_LENGTH,
@@ -33,11 +33,11 @@ enum {
 };
 
 struct hello_input {
-	void *source;       /* of HELLO_LOAD */
+	void *source; /* of HELLO_LOAD */
 	struct hello *hello;
-	__u32 offset;       /* of the next byte in the source */
-	__u32 left;         /* bytes from there */
-	__u32 done;         /* the loop has ended by itself */
+	__u32 offset; /* of the next byte in the source */
+	__u32 left;   /* bytes from there */
+	__u32 done;   /* the loop has ended by itself */
 };
 
 static __always_inline long hello_refuse(struct hello *hello)
@@ -66,14 +66,9 @@ static __always_inline void hello_after_skip(struct hello *hello)
 {
 	switch (hello->after) {
 	case HELLO_SESSION_LENGTH:
-	case HELLO_COMPRESSION_LENGTH:
-		hello_number(hello, hello->after, 1);
-		break;
-	case HELLO_EXTENSION_TYPE:
-		hello_next_extension(hello);
-		break;
-	default:
-		hello_number(hello, hello->after, 2);
+	case HELLO_COMPRESSION_LENGTH: hello_number(hello, hello->after, 1); break;
+	case HELLO_EXTENSION_TYPE: hello_next_extension(hello); break;
+	default: hello_number(hello, hello->after, 2);
 	}
 	/* A message that ends too early is refused with its last byte, not with the next that comes. */
 	if (hello->step < HELLO_DONE && hello->message_left < hello->need)
@@ -144,8 +139,7 @@ static __always_inline long hello_take_number(struct hello *hello)
 		hello->after = value != 0;
 		hello_number(hello, HELLO_EXTENSION_LENGTH, 2);
 		return 0;
-	case HELLO_EXTENSION_LENGTH:
-		return hello_extension(hello, value);
+	case HELLO_EXTENSION_LENGTH: return hello_extension(hello, value);
 	case HELLO_LIST_LENGTH:
 		if (value + 2 != hello->extension_left)
 			return hello_refuse(hello);
@@ -235,11 +229,8 @@ static __always_inline void hello_count_record_byte(struct hello *hello, __u8 by
 	switch (hello->header_have++) {
 	case 0:
 	case 1:
-	case 2:
-		return;
-	case 3:
-		hello->record_left = (__u32)byte << 8;
-		return;
+	case 2: return;
+	case 3: hello->record_left = (__u32)byte << 8; return;
 	}
 	hello->record_left |= byte;
 	hello->header_have = 0;

@@ -20,7 +20,7 @@ struct hello_walk {
 	__u32 left;
 	__u32 slot;
 	__u32 failed;
-	__u32 made;   /* chunks */
+	__u32 made; /* chunks */
 };
 
 static __always_inline struct hello_chunk *find_chunk(struct hello_walk *walk)
@@ -255,7 +255,8 @@ static __always_inline void read_answer(struct __sk_buff *skb, const struct pack
 	__u32 length = packet->end - packet->payload, before = packet->sequence - hello->answer_begin;
 	struct answer_walk walk = { .skb = skb, .offset = packet->payload - before, .at = hello->answer_read };
 
-	if (!hello->answer_expected || hello->answer != HELLO_UNANSWERED || !length || (__s32)before < 0 || before > walk.at)
+	if (!hello->answer_expected || hello->answer != HELLO_UNANSWERED || !length || (__s32)before < 0 ||
+	    before > walk.at)
 		return;
 	walk.end = before + length;
 	bpf_loop(HELLO_ANSWER_BYTES, look_at_answer, &walk, 0);
@@ -274,7 +275,8 @@ static __always_inline int awaits_second(const struct hello *hello)
 /* ---- What comes from the server ---- */
 
 /* The pod's socket that a segment goes to, to be released; NULL if there is none. */
-static __always_inline struct bpf_sock *find_receiver(struct __sk_buff *skb, const struct packet *packet, __s32 netns_id)
+static __always_inline struct bpf_sock *find_receiver(struct __sk_buff *skb, const struct packet *packet,
+                                                      __s32 netns_id)
 {
 	const struct flow *flow = &packet->flow;
 	struct bpf_sock_tuple tuple;

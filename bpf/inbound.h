@@ -8,7 +8,9 @@
 static __always_inline struct inbound *find_inbound(const struct flow *flow, __u64 cookie)
 {
 	struct inbound_key key = {
-		.local_port = flow->source_port, .remote_port = flow->port, .protocol = flow->protocol,
+		.local_port = flow->source_port,
+		.remote_port = flow->port,
+		.protocol = flow->protocol,
 	};
 	void *records = bpf_map_lookup_elem(&inbound, &cookie);
 
@@ -44,7 +46,9 @@ static __always_inline int came_in_lately(const struct flow *flow, __u64 cookie)
 static __always_inline void note_opened_here(const struct flow *flow, __u64 cookie)
 {
 	struct inbound_key key = {
-		.local_port = flow->source_port, .remote_port = flow->port, .protocol = flow->protocol,
+		.local_port = flow->source_port,
+		.remote_port = flow->port,
+		.protocol = flow->protocol,
 	};
 	struct inbound record = { .opened_here = 1 };
 	void *records = bpf_map_lookup_elem(&inbound, &cookie);
@@ -61,7 +65,9 @@ static __always_inline void record_inbound(const struct packet *packet, __u64 co
 {
 	const struct flow *flow = &packet->flow;
 	struct inbound_key key = {
-		.local_port = flow->port, .remote_port = flow->source_port, .protocol = flow->protocol,
+		.local_port = flow->port,
+		.remote_port = flow->source_port,
+		.protocol = flow->protocol,
 	};
 	struct inbound *known, record = { .sequence = packet->sequence };
 	void *records = bpf_map_lookup_elem(&inbound, &cookie);

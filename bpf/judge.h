@@ -12,7 +12,8 @@ struct judgement {
 	__u8 label;     /* enum egress_protocol, for counters and events */
 	__u32 policy;   /* that decided, 0 if none */
 	__u32 counted;  /* policy against whose limit an allowed connection counts */
-	__u32 classes[EGRESS_MAX_FORMS]; /* of each form of the destination: whose hosts must list the name; 0: no matter */
+	__u32 classes
+		[EGRESS_MAX_FORMS]; /* of each form of the destination: whose hosts must list the name; 0: no matter */
 };
 
 /* What never leaves the pod. */
@@ -42,7 +43,7 @@ static __always_inline __u8 ungoverned_reason(const struct flow *flow, __u32 gen
  * Not inlined, as all that follows here under __noinline: the verifier looks at a global function once, not once for
  * every path that leads to it. */
 __noinline int judge_form(const struct flow *flow, const struct pod *pod, const struct pod_state *state,
-			  struct judgement *out)
+                          struct judgement *out)
 {
 	struct rule_class *class;
 	__u32 rule_class;
@@ -145,7 +146,7 @@ static __always_inline void join_form(struct judgement *out, const struct judgem
 
 /* `out`, on the destination as it stands, becomes that for the IPv4 addresses in it too. Returns 0. */
 __noinline int judge_embedded(const struct flow *flow, const struct pod *pod, const struct pod_state *state,
-			      struct judgement *out)
+                              struct judgement *out)
 {
 	struct judgement form;
 	struct flow other;
@@ -176,7 +177,7 @@ __noinline int judge_embedded(const struct flow *flow, const struct pod *pod, co
 
 /* The verdict on a TCP connection before any of its bytes is seen. Returns 0. */
 __noinline int judge_connection(const struct flow *flow, const struct pod *pod, const struct pod_state *state,
-				struct judgement *out)
+                                struct judgement *out)
 {
 	if (!flow || !pod || !state || !out)
 		return 0;

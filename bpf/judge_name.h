@@ -9,11 +9,11 @@ struct name_search {
 	struct egress_hash hash;
 	struct hello *hello;
 	struct rule_class *class;
-	struct host *host;  /* candidate, while it is being compared */
-	__u32 at;           /* position in the name */
+	struct host *host; /* candidate, while it is being compared */
+	__u32 at;          /* position in the name */
 	__u32 generation;
 	__u32 different;
-	__u32 policy;       /* found */
+	__u32 policy; /* found */
 };
 
 static long compare_name(__u32 i, void *context)
@@ -66,7 +66,8 @@ static long hash_name(__u32 i, void *context)
 	egress_hash_add(&search->hash, c);
 	search->at = at;
 	if (at == 0 || c == '.')
-		bpf_loop(EGRESS_MAX_GROUPS, look_up_group, search, 0); /* Linux 6.12 loses count of a `for` around bpf_loop() */
+		bpf_loop(EGRESS_MAX_GROUPS, look_up_group, search,
+		         0); /* Linux 6.12 loses count of a `for` around bpf_loop() */
 	return search->policy != 0;
 }
 

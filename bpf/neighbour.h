@@ -54,7 +54,7 @@ static __always_inline int is_on_link(const struct pod *pod, const __u8 address[
  * by the receiver: 255, and 1 for MLD; the node would forward what is for another link. An advertisement may speak for
  * the pod's own addresses only. */
 static __always_inline int is_neighbour_discovery(struct __sk_buff *skb, const struct packet *packet,
-						  const struct pod *pod)
+                                                  const struct pod *pod)
 {
 	const __u8 *to = packet->flow.destination;
 	int link_scope = (to[0] == 0xff && (to[1] & 15) == 2) || is_link_local(to);
@@ -67,17 +67,14 @@ static __always_inline int is_neighbour_discovery(struct __sk_buff *skb, const s
 	switch (packet->icmp_type) {
 	case 131: /* MLD report, done, v2 report */
 	case 132:
-	case 143:
-		return packet->hop_limit == 1 && link_scope;
-	case 133: /* router solicitation */
-		return packet->hop_limit == 255 && link_scope;
+	case 143: return packet->hop_limit == 1 && link_scope;
+	case 133: /* router solicitation */ return packet->hop_limit == 255 && link_scope;
 	case 135: /* neighbour solicitation, also to a unicast address of the link */
 		return packet->hop_limit == 255 && (link_scope || is_on_link(pod, to));
 	case 136: /* advertisement */
 		return packet->hop_limit == 255 && (link_scope || is_on_link(pod, to)) &&
 		       packet->l4 + 8 + sizeof(target) <= packet->end &&
-		       !bpf_skb_load_bytes(skb, packet->l4 + 8, target, sizeof(target)) &&
-		       is_own_address(pod, target);
+		       !bpf_skb_load_bytes(skb, packet->l4 + 8, target, sizeof(target)) && is_own_address(pod, target);
 	}
 	return 0;
 }

@@ -11,7 +11,7 @@
 #include "flow.h"
 
 #define ETH_P_8021Q_FRAME 0x8100
-#define EXTENSION_HEADERS 8 /* of IPv6, at most */
+#define EXTENSION_HEADERS 8      /* of IPv6, at most */
 #define ICMP_OF_OTHER_FAMILY 255 /* no type: ICMPv6 in IPv4, or the reverse, says nothing to anybody */
 
 enum tcp_flag { TCP_FIN = 1, TCP_SYN = 2, TCP_RST = 4, TCP_PSH = 8, TCP_ACK = 16, TCP_URG = 32 };
@@ -24,18 +24,18 @@ enum packet_kind {
 
 struct packet {
 	struct flow flow;
-	__u8 mac[6];      /* Ethernet source */
-	__u8 kind;        /* enum packet_kind */
-	__u8 bad;         /* enum egress_reason: why it cannot be judged beyond its addresses; 0: parsed whole */
-	__u32 l4;         /* offset of the layer 4 header */
-	__u32 end;        /* offset behind the last byte of the IP packet */
-	__u32 payload;    /* TCP: offset of the first byte behind the header */
-	__u32 sequence;   /* TCP, host order */
+	__u8 mac[6];    /* Ethernet source */
+	__u8 kind;      /* enum packet_kind */
+	__u8 bad;       /* enum egress_reason: why it cannot be judged beyond its addresses; 0: parsed whole */
+	__u32 l4;       /* offset of the layer 4 header */
+	__u32 end;      /* offset behind the last byte of the IP packet */
+	__u32 payload;  /* TCP: offset of the first byte behind the header */
+	__u32 sequence; /* TCP, host order */
 	__u32 acknowledged;
-	__u8 flags;       /* TCP */
+	__u8 flags; /* TCP */
 	__u8 icmp_type;
 	__u8 hop_limit;
-	__u8 extended;    /* IPv6 extension headers are there */
+	__u8 extended; /* IPv6 extension headers are there */
 };
 
 static __always_inline int same_mac(const __u8 a[6], const __u8 b[6])
@@ -214,17 +214,10 @@ __noinline int parse_packet(struct __sk_buff *skb, struct packet *packet)
 		return 0;
 	packet->kind = PACKET_IP;
 	switch (ethernet.h_proto) {
-	case bpf_htons(ETH_P_IP):
-		parse_ip4(skb, packet);
-		break;
-	case bpf_htons(ETH_P_IPV6):
-		parse_ip6(skb, packet);
-		break;
-	case bpf_htons(ETH_P_ARP):
-		packet->kind = PACKET_ARP;
-		break;
-	default:
-		packet->kind = PACKET_OTHER;
+	case bpf_htons(ETH_P_IP): parse_ip4(skb, packet); break;
+	case bpf_htons(ETH_P_IPV6): parse_ip6(skb, packet); break;
+	case bpf_htons(ETH_P_ARP): packet->kind = PACKET_ARP; break;
+	default: packet->kind = PACKET_OTHER;
 	}
 	return 0;
 }

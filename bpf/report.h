@@ -5,7 +5,7 @@
 #include "flow.h"
 #include "maps.h"
 
-#define EVENTS_PER_SECOND 200 /* of one pod; what is beyond is counted as lost */
+#define EVENTS_PER_SECOND 200    /* of one pod; what is beyond is counted as lost */
 #define SAMPLE_NS 10000000000ULL /* an allowed connection of one pod, policy and port is told this often */
 
 static __always_inline void count(__u32 slot, __u8 protocol, __u8 verdict, __u8 reason)
@@ -29,15 +29,19 @@ static __always_inline void lose_event(void)
 }
 
 /* Refusals up to a rate; of what is allowed the first of its kind, then samples. */
-static __always_inline int worth_telling(const struct flow *flow, __u32 slot, __u8 protocol, __u8 verdict,
-					 __u8 reason, __u32 policy)
+static __always_inline int worth_telling(const struct flow *flow, __u32 slot, __u8 protocol, __u8 verdict, __u8 reason,
+                                         __u32 policy)
 {
 	__u64 now = bpf_ktime_get_ns();
 	struct event_budget *budget;
 
 	if (verdict == EGRESS_ALLOW) {
 		struct sample_key key = {
-			.slot = slot, .policy = policy, .reason = reason, .port = flow->port, .protocol = protocol,
+			.slot = slot,
+			.policy = policy,
+			.reason = reason,
+			.port = flow->port,
+			.protocol = protocol,
 		};
 		__u64 *last = bpf_map_lookup_elem(&samples, &key);
 
@@ -102,7 +106,7 @@ __noinline int report(const struct flow *flow, const struct decision *decision, 
 		return 0;
 	count(decision->slot, decision->protocol, decision->verdict, decision->reason);
 	if (!worth_telling(flow, decision->slot, decision->protocol, decision->verdict, decision->reason,
-			   decision->policy))
+	                   decision->policy))
 		return 0;
 	event = bpf_ringbuf_reserve(&events, sizeof(*event), 0);
 	if (!event) {

@@ -83,8 +83,8 @@ static __always_inline int write_reset4(struct __sk_buff *skb, const struct rese
 	frame.ip.saddr = *source;
 	frame.ip.daddr = *destination;
 	frame.ip.check = ~fold_sum(sum_words(&frame.ip, sizeof(frame.ip) / 2));
-	fill_tcp(&frame.tcp, reset, sum_words(&frame.ip.saddr, 4) + bpf_htons(IPPROTO_TCP) +
-					    bpf_htons(sizeof(frame.tcp)));
+	fill_tcp(&frame.tcp, reset,
+	         sum_words(&frame.ip.saddr, 4) + bpf_htons(IPPROTO_TCP) + bpf_htons(sizeof(frame.tcp)));
 	return replace_frame(skb, mac, &frame, sizeof(frame));
 }
 
@@ -98,8 +98,8 @@ static __always_inline int write_reset6(struct __sk_buff *skb, const struct rese
 	frame.ip.hop_limit = 64;
 	copy_address((__u8 *)&frame.ip.saddr, reset->source);
 	copy_address((__u8 *)&frame.ip.daddr, reset->destination);
-	fill_tcp(&frame.tcp, reset, sum_words(&frame.ip.saddr, 16) + bpf_htons(IPPROTO_TCP) +
-					    bpf_htons(sizeof(frame.tcp)));
+	fill_tcp(&frame.tcp, reset,
+	         sum_words(&frame.ip.saddr, 16) + bpf_htons(IPPROTO_TCP) + bpf_htons(sizeof(frame.tcp)));
 	return replace_frame(skb, mac, &frame, sizeof(frame));
 }
 
@@ -126,7 +126,7 @@ __noinline int reset_connection(struct __sk_buff *skb, const struct packet *pack
 	reset.port = packet->flow.source_port;
 	reset.sequence = packet->flags & TCP_ACK ? packet->acknowledged : 0;
 	reset.acknowledged = packet->sequence + packet->end - packet->payload + !!(packet->flags & TCP_SYN) +
-			     !!(packet->flags & TCP_FIN);
+	                     !!(packet->flags & TCP_FIN);
 	reset.flags = TCP_RST | TCP_ACK;
 	if (write_reset(skb, &reset, back))
 		return TC_ACT_SHOT;

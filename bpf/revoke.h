@@ -36,7 +36,7 @@ struct bpf_iter__tcp {
 
 /* A ClientHello that began and is not complete after EGRESS_HELLO_SECONDS. Returns 1 where this has just cut it. */
 static __always_inline int cut_slow_hello(struct socket_verdict *verdict, const struct hello *hello,
-					  const struct governed *in)
+                                          const struct governed *in)
 {
 	struct flow flow;
 

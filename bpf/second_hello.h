@@ -105,7 +105,7 @@ static __always_inline int has_begun(const struct hello *hello)
 /* Reads records from `bytes` on; `second` is NULL while none has been asked for. Returns 0 to go on, else the reason to
  * refuse. */
 __noinline int read_records(struct __sk_buff *skb, struct hello *hello, struct hello *second,
-			    struct record_bytes *bytes)
+                            struct record_bytes *bytes)
 {
 	struct hello_input input = { .source = skb };
 	struct record_walk walk = { .skb = skb };

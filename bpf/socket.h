@@ -7,7 +7,7 @@
 #include "report.h"
 
 static __always_inline void tell(const struct flow *flow, const struct governed *in, __u8 protocol, __u8 verdict,
-				 __u8 reason, __u32 policy, __u8 hook, const struct hello *hello)
+                                 __u8 reason, __u32 policy, __u8 hook, const struct hello *hello)
 {
 	struct decision decision = {
 		.cookie = in->cookie,
@@ -25,7 +25,7 @@ static __always_inline void tell(const struct flow *flow, const struct governed 
 /* The tuple by which the kernel finds the socket that is at `local` and, but for a listener, talks to `peer`. Returns its
  * size. */
 static __always_inline __u32 socket_tuple(struct bpf_sock_tuple *tuple, const __u8 peer[16], __be16 peer_port,
-					  const __u8 local[16], __be16 local_port)
+                                          const __u8 local[16], __be16 local_port)
 {
 	__builtin_memset(tuple, 0, sizeof(*tuple));
 	if (is_ip4(local)) {
@@ -55,7 +55,7 @@ static __always_inline void flow_of_socket(const struct socket_verdict *verdict,
 /* An upstream socket of the proxy reaches what an http rule (or, for TLS, an https rule) of its pod covers, and
  * nothing else: so a proxy that is taken over gains nothing. What is not governed never comes to the proxy. */
 static __always_inline void narrow_to_proxy(const struct socket_verdict *verdict, const struct pod_state *state,
-					    struct judgement *out)
+                                            struct judgement *out)
 {
 	__u8 wanted = verdict->proxy == EGRESS_SOCKET_PROXY_TLS ? EGRESS_HTTPS : EGRESS_HTTP;
 
@@ -68,13 +68,13 @@ static __always_inline void narrow_to_proxy(const struct socket_verdict *verdict
 	}
 	out->label = wanted;
 	out->reason = EGRESS_REASON_RULE;
-	out->kind = wanted == EGRESS_HTTPS && !(out->protocols & EGRESS_TCP) ? EGRESS_SOCKET_TLS
-									     : EGRESS_SOCKET_ALLOWED;
+	out->kind =
+		wanted == EGRESS_HTTPS && !(out->protocols & EGRESS_TCP) ? EGRESS_SOCKET_TLS : EGRESS_SOCKET_ALLOWED;
 }
 
 /* Whether what a live connection was judged by still holds under the rules of now. */
 static __always_inline int still_allowed(struct socket_verdict *verdict, struct hello *hello, const struct governed *in,
-					 struct judgement *out)
+                                         struct judgement *out)
 {
 	struct egress_config *config_value;
 	struct flow flow;
@@ -145,7 +145,7 @@ static __always_inline struct socket_verdict *fresh_verdict(struct bpf_sock *sk,
 }
 
 static __always_inline void store_judgement(struct socket_verdict *verdict, const struct flow *flow,
-					    const struct judgement *out)
+                                            const struct judgement *out)
 {
 	copy_address(verdict->destination, flow->destination);
 	verdict->port = flow->port;

@@ -76,9 +76,9 @@ static __always_inline int adopt(struct __sk_buff *skb, struct boundary *b, stru
 	    sk->dst_port != packet->flow.port)
 		return loose_segment(skb, b);
 	if (packet->flags & TCP_SYN) /* of a socket outside the pod's cgroup, or a SYN-ACK by Fast Open */
-		return answers_segment(packet, b->in.cookie) ?
-			       PASS :
-			       refuse_frame(skb, b, EGRESS_TCP, EGRESS_REASON_NO_SOCKET, 0, RESET_POD, NULL);
+		return answers_segment(packet, b->in.cookie)
+		               ? PASS
+		               : refuse_frame(skb, b, EGRESS_TCP, EGRESS_REASON_NO_SOCKET, 0, RESET_POD, NULL);
 	if (find_inbound(&packet->flow, b->in.cookie)) {
 		store_inbound(sk, &packet->flow, &b->in);
 		return PASS;
@@ -119,10 +119,8 @@ static __always_inline int tcp_frame(struct __sk_buff *skb, struct boundary *b)
 		return reset_connection(skb, packet, 1, PASS);
 	switch (verdict->kind) {
 	case EGRESS_SOCKET_ALLOWED:
-	case EGRESS_SOCKET_INBOUND:
-		return PASS;
-	case EGRESS_SOCKET_TLS:
-		return tls_frame(skb, b, verdict, sk);
+	case EGRESS_SOCKET_INBOUND: return PASS;
+	case EGRESS_SOCKET_TLS: return tls_frame(skb, b, verdict, sk);
 	}
 	if (packet->payload == packet->end && !(packet->flags & TCP_SYN) && verdict->once_allowed)
 		return PASS; /* the RST or FIN of a connection that was cut */

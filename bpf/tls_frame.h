@@ -52,7 +52,8 @@ static __always_inline __u8 judge_hello(struct hello *hello, struct socket_verdi
 		return 0;
 	flow_of_socket(verdict, &flow);
 	judge_connection(&flow, in->pod, in->state, &out);
-	if (out.kind != EGRESS_SOCKET_ALLOWED && out.reason != EGRESS_REASON_LIMIT) { /* else any bytes may go there now */
+	if (out.kind != EGRESS_SOCKET_ALLOWED &&
+	    out.reason != EGRESS_REASON_LIMIT) { /* else any bytes may go there now */
 		out.policy = judge_names(hello, &out, in->state->generation);
 		if (!out.policy)
 			return EGRESS_REASON_SNI_MISMATCH;
@@ -64,7 +65,7 @@ static __always_inline __u8 judge_hello(struct hello *hello, struct socket_verdi
 
 /* `told`: the hello whose name is told. */
 static __always_inline int refuse_tls(struct __sk_buff *skb, struct boundary *b, struct socket_verdict *verdict,
-				      struct hello *hello, const struct hello *told, __u8 reason)
+                                      struct hello *hello, const struct hello *told, __u8 reason)
 {
 	verdict->kind = b->in.state->audit ? EGRESS_SOCKET_ALLOWED : EGRESS_SOCKET_DENIED;
 	verdict->reason = reason;
@@ -74,7 +75,7 @@ static __always_inline int refuse_tls(struct __sk_buff *skb, struct boundary *b,
 
 /* What is new of the stream behind the ClientHello, as long as a second one may follow. */
 static __always_inline __u8 read_behind(struct __sk_buff *skb, const struct packet *packet, struct hello *hello,
-					struct bpf_sock *sk, __u32 *wait)
+                                        struct bpf_sock *sk, __u32 *wait)
 {
 	__u32 skip = hello->next_sequence - packet->sequence - !!(packet->flags & TCP_SYN);
 	struct record_bytes bytes = {};
@@ -112,7 +113,7 @@ static __always_inline void note_begin(struct __sk_buff *skb, struct hello *hell
 }
 
 static __always_inline int pass_tls(struct __sk_buff *skb, struct boundary *b, struct socket_verdict *verdict,
-				    struct hello *hello, struct bpf_sock *sk)
+                                    struct hello *hello, struct bpf_sock *sk)
 {
 	struct packet *packet = &b->packet;
 	__u32 length = packet->end - packet->payload;
@@ -132,7 +133,7 @@ static __always_inline int pass_tls(struct __sk_buff *skb, struct boundary *b, s
 	at = begins - hello->begin_sequence;
 	if ((__s32)at < 0)
 		return DROP; /* before the stream begins: nothing that a TCP sends */
-	if (at < known) { /* sent again, at least in part: it has to be what was judged */
+	if (at < known) {    /* sent again, at least in part: it has to be what was judged */
 		part.offset = packet->payload;
 		part.at = at;
 		part.length = known - at < length ? known - at : length;
@@ -171,7 +172,7 @@ static __always_inline int pass_tls(struct __sk_buff *skb, struct boundary *b, s
 
 /* Two CPUs can carry segments of one connection: the second drops its own, and TCP sends it again. */
 static __always_inline int tls_frame(struct __sk_buff *skb, struct boundary *b, struct socket_verdict *verdict,
-				     struct bpf_sock *sk)
+                                     struct bpf_sock *sk)
 {
 	struct hello *hello = bpf_sk_storage_get(&hellos, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
 	int action;

@@ -139,11 +139,11 @@ void Installer::Tell(std::string problem) {
 
 void Installer::ComeBack(std::chrono::steady_clock::time_point when) {
   const auto left = when - std::chrono::steady_clock::now();
-  timer_ = loop_.After(std::max(std::chrono::ceil<std::chrono::milliseconds>(left), std::chrono::milliseconds(1)),
-                       [this] {
-                         timer_ = 0;
-                         Check();
-                       });
+  timer_ =
+      loop_.After(std::max(std::chrono::ceil<std::chrono::milliseconds>(left), std::chrono::milliseconds(1)), [this] {
+        timer_ = 0;
+        Check();
+      });
 }
 
 // Nobody has changed anything for long enough: what was a fight is none any more.

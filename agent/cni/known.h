@@ -14,7 +14,7 @@ enum class Enrolment { kUnknown, kEnrolled, kNotEnrolled };
 
 struct Known {
   std::vector<Prefix> mesh_cidrs;
-  std::set<std::string> enrolled;      // names of namespaces
+  std::set<std::string> enrolled;  // names of namespaces
   std::set<std::string> not_enrolled;
   bool operator==(const Known&) const = default;
 

@@ -19,9 +19,9 @@ Result<std::string> Text(const json& from, const char* key) {
 std::string Request::ToText() const {
   json list = json::array();
   for (const Address& address : addresses) list.push_back(address.ToString());
-  return json{{"command", command},          {"namespace", pod_namespace}, {"pod", pod_name},
-              {"uid", pod_uid},              {"container", container_id},  {"netns", netns},
-              {"interface", interface},      {"addresses", list}}
+  return json{{"command", command},     {"namespace", pod_namespace}, {"pod", pod_name},
+              {"uid", pod_uid},         {"container", container_id},  {"netns", netns},
+              {"interface", interface}, {"addresses", list}}
       .dump(-1, ' ', true, json::error_handler_t::replace);
 }
 
@@ -30,8 +30,8 @@ Result<Request> ParseRequest(std::string_view text) {
   if (!from.is_object()) return Error{"no JSON object"};
   Request request;
   const std::pair<const char*, std::string*> fields[] = {
-      {"command", &request.command}, {"namespace", &request.pod_namespace},  {"pod", &request.pod_name},
-      {"uid", &request.pod_uid},     {"container", &request.container_id},   {"netns", &request.netns},
+      {"command", &request.command},    {"namespace", &request.pod_namespace}, {"pod", &request.pod_name},
+      {"uid", &request.pod_uid},        {"container", &request.container_id},  {"netns", &request.netns},
       {"interface", &request.interface}};
   for (const auto& [key, field] : fields) {
     auto value = Text(from, key);

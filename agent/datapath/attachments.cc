@@ -13,9 +13,8 @@
 namespace egress::datapath {
 namespace {
 
-constexpr const char* kSocketPrograms[] = {"connect4",     "connect6",     "sendmsg4",   "sendmsg6",
-                                           "getpeername4", "getpeername6", "tcp_events", "skb_egress",
-                                           "release"};
+constexpr const char* kSocketPrograms[] = {"connect4",     "connect6",   "sendmsg4",   "sendmsg6", "getpeername4",
+                                           "getpeername6", "tcp_events", "skb_egress", "release"};
 
 }  // namespace
 
@@ -112,8 +111,8 @@ Result<void> Attachments::AttachClsact(const char* program, int ifindex, bool eg
   LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = ifindex, .attach_point = egress ? BPF_TC_EGRESS : BPF_TC_INGRESS);
   const int made = bpf_tc_hook_create(&hook);
   if (made != 0 && made != -EEXIST) return ErrnoError("make a clsact qdisc", -made);
-  LIBBPF_OPTS(bpf_tc_opts, options, .prog_fd = bpf_program__fd(kernel_.FindProgram(program)),
-              .flags = BPF_TC_F_REPLACE, .handle = kClsactHandle, .priority = 1);
+  LIBBPF_OPTS(bpf_tc_opts, options, .prog_fd = bpf_program__fd(kernel_.FindProgram(program)), .flags = BPF_TC_F_REPLACE,
+              .handle = kClsactHandle, .priority = 1);
   const int attached = bpf_tc_attach(&hook, &options);
   if (attached != 0) return ErrnoError("attach " + std::string(program) + " by clsact", -attached);
   return {};

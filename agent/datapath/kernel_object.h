@@ -69,8 +69,8 @@ class KernelObject {
 
   std::string bpffs_;
   egress_bpf* skeleton_ = nullptr;
-  std::vector<std::string> replaced_;       // maps whose layout has changed
-  std::map<std::string, Fd> previous_;      // of those that are to be moved
+  std::vector<std::string> replaced_;   // maps whose layout has changed
+  std::map<std::string, Fd> previous_;  // of those that are to be moved
   bool policy_replaced_ = false;
   std::vector<std::string> unpinned_;  // maps without a pin of their own yet
   char* states_ = nullptr;             // mmapped

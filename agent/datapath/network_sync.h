@@ -28,8 +28,8 @@ class NetworkSync {
   const KernelObject& kernel_;
   BpfMap<network_key, struct network> networks_map_;
   BpfMap<__be16, struct network> ports_map_;
-  std::map<Prefix, std::uint32_t> networks_;        // flags in force
-  std::map<std::uint16_t, std::uint32_t> ports_;    // host order
+  std::map<Prefix, std::uint32_t> networks_;      // flags in force
+  std::map<std::uint16_t, std::uint32_t> ports_;  // host order
   std::vector<Prefix> dead_networks_;
   std::vector<std::uint16_t> dead_ports_;
 };

@@ -34,8 +34,8 @@ Result<PinnedMap> PinnedMap::Open(const std::string& folder, const std::string& 
   if (::bpf_obj_get_info_by_fd(map.fd_.get(), &info, &length) != 0) return ErrnoError("look at the map " + path);
   if (info.key_size != key_size || info.value_size != value_size) {
     return Error{path + ": the map " + name + " has another layout (key " + std::to_string(info.key_size) +
-                 " and value " + std::to_string(info.value_size) + " bytes, not " + std::to_string(key_size) +
-                 " and " + std::to_string(value_size) +
+                 " and value " + std::to_string(info.value_size) + " bytes, not " + std::to_string(key_size) + " and " +
+                 std::to_string(value_size) +
                  "): this egressctl belongs to another version of egressd, use that one's"};
   }
   map.type_ = info.type;

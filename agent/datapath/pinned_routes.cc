@@ -16,9 +16,8 @@ bool InForceAt(std::uint32_t from, std::uint32_t until, std::uint32_t generation
 }
 
 bool InForceAtAny(const route& chunk, const std::set<std::uint32_t>& generations) {
-  return std::any_of(generations.begin(), generations.end(), [&](std::uint32_t generation) {
-    return InForceAt(chunk.from, chunk.until, generation);
-  });
+  return std::any_of(generations.begin(), generations.end(),
+                     [&](std::uint32_t generation) { return InForceAt(chunk.from, chunk.until, generation); });
 }
 
 Prefix PrefixOf(const network_key& key) {

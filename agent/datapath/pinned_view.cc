@@ -95,8 +95,7 @@ Result<std::vector<PinnedPod>> PinnedView::Impl::AllPods() const {
     if (!read) return std::move(read).error();
     if (*read) result.push_back(**read);
   }
-  std::sort(result.begin(), result.end(),
-            [](const PinnedPod& a, const PinnedPod& b) { return a.name() < b.name(); });
+  std::sort(result.begin(), result.end(), [](const PinnedPod& a, const PinnedPod& b) { return a.name() < b.name(); });
   return result;
 }
 
@@ -183,9 +182,8 @@ Result<PinnedView> PinnedView::Open(const std::string& bpffs) {
   if (!ports) return std::move(ports).error();
   auto routes = open("routes", sizeof(route_key), sizeof(route));
   if (!routes) return std::move(routes).error();
-  return PinnedView(std::make_shared<const Impl>(Impl{bpffs, *std::move(pods), *std::move(states),
-                                                      *std::move(config), *std::move(networks), *std::move(ports),
-                                                      *std::move(routes)}));
+  return PinnedView(std::make_shared<const Impl>(Impl{bpffs, *std::move(pods), *std::move(states), *std::move(config),
+                                                      *std::move(networks), *std::move(ports), *std::move(routes)}));
 }
 
 Result<std::vector<PinnedPod>> PinnedView::Pods() const { return impl_->AllPods(); }

@@ -34,8 +34,8 @@ bool Before(const policy::PrefixRule& a, const policy::PrefixRule& b) {
 }
 
 // Class id that `rules` give to a prefix: of the prefix itself or the longest that covers it; 0 if none does.
-std::uint32_t ClassAt(const std::vector<policy::PrefixRule>& rules, const std::vector<std::uint32_t>& ids, std::uint16_t port,
-                      const Prefix& prefix) {
+std::uint32_t ClassAt(const std::vector<policy::PrefixRule>& rules, const std::vector<std::uint32_t>& ids,
+                      std::uint16_t port, const Prefix& prefix) {
   const auto find = [&](const Prefix& wanted) -> const policy::PrefixRule* {
     const policy::PrefixRule key{port, wanted, 0};
     const auto at = std::lower_bound(rules.begin(), rules.end(), key, Before);
@@ -112,8 +112,8 @@ std::uint32_t RuleSync::PolicyId(const policy::ObjectId& id) const {
 std::string RuleSync::PolicyName(std::uint32_t id) const {
   const auto known = policy_names_.find(id);
   if (known != policy_names_.end()) return known->second->ToString();
-  const auto former = std::find_if(former_names_.begin(), former_names_.end(),
-                                   [id](const auto& entry) { return entry.first == id; });
+  const auto former =
+      std::find_if(former_names_.begin(), former_names_.end(), [id](const auto& entry) { return entry.first == id; });
   return former != former_names_.end() ? former->second : std::string();
 }
 

@@ -87,7 +87,7 @@ class RuleSync {
   std::unordered_map<policy::ObjectId, std::uint32_t, IdHash> policies_;
   std::unordered_map<std::uint32_t, const policy::ObjectId*> policy_names_;  // keys of policies_
   std::set<std::uint32_t> inherited_policies_;  // named by an agent before this one, and not by this one yet
-  std::deque<std::pair<std::uint32_t, std::string>> former_names_;           // of policies that are gone, the last ones
+  std::deque<std::pair<std::uint32_t, std::string>> former_names_;  // of policies that are gone, the last ones
   // What the next Sweep() deletes.
   std::vector<rule_key> dead_rules_;
   std::vector<host_key> dead_hosts_;

@@ -97,9 +97,8 @@ Result<std::string> Cgroup2Root(const std::string& proc) {
   const auto mountinfo = ReadFile(proc + "/mountinfo");
   if (!mountinfo) return mountinfo.error();
   const auto mounts = Cgroup2Mounts(*mountinfo);
-  const auto whole = std::max_element(mounts.begin(), mounts.end(), [](const auto& a, const auto& b) {
-    return LevelsUp(a.root) < LevelsUp(b.root);
-  });
+  const auto whole = std::max_element(mounts.begin(), mounts.end(),
+                                      [](const auto& a, const auto& b) { return LevelsUp(a.root) < LevelsUp(b.root); });
   if (whole != mounts.end() && LevelsUp(whole->root) >= 0) return whole->mount_point;
   if (!mounts.empty()) {
     return Error{"only a part of cgroup2 (" + mounts.front().root + ") is mounted at " + mounts.front().mount_point +

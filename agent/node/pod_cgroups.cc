@@ -66,7 +66,8 @@ bool PodCgroups::Watch(const std::string& path, std::uint32_t events, Watched wh
   }
   const int watch = ::inotify_add_watch(inotify_.get(), path.c_str(), events);
   if (watch < 0) {
-    if (errno != ENOENT) problems_.push_back(ErrnoError("watch " + path + " (see fs.inotify.max_user_watches)").message);
+    if (errno != ENOENT)
+      problems_.push_back(ErrnoError("watch " + path + " (see fs.inotify.max_user_watches)").message);
     return false;
   }
   if (what.role == Role::kParent && !watches_.contains(watch)) ++parents_;

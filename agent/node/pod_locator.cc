@@ -133,9 +133,8 @@ Result<PodLocator::Place> PodLocator::Find(const Pod& pod, const std::function<b
     const ProcessNetns& own = OwnOf(processes.namespaces, bound_);
     place = Place{own.netns, bound_.PathOf(*own.netns).value_or(own.path), "", {}, ""};
   } else if (place && !processes.namespaces.empty()) {
-    const bool agreed =
-        std::any_of(processes.namespaces.begin(), processes.namespaces.end(),
-                    [&](const ProcessNetns& one) { return IsSameNetns(*one.netns, *place->netns); });
+    const bool agreed = std::any_of(processes.namespaces.begin(), processes.namespaces.end(),
+                                    [&](const ProcessNetns& one) { return IsSameNetns(*one.netns, *place->netns); });
     if (!agreed) place->conflict = "its processes are not in the network namespace that the CNI names, " + place->path;
   } else if (!place && processes.in_node_netns) {
     return Error{"its processes are in the network namespace of the node"};
@@ -158,8 +157,7 @@ Result<PodLocator::Place> PodLocator::FindBySandbox(const Sandbox& sandbox) cons
   return Place{std::make_shared<const Fd>(*std::move(netns)), path, "", sandbox.addresses, ""};
 }
 
-Result<PodLocator::Place> PodLocator::FindByAddress(const Pod& pod,
-                                                    const std::function<bool(std::uint64_t)>& taken) {
+Result<PodLocator::Place> PodLocator::FindByAddress(const Pod& pod, const std::function<bool(std::uint64_t)>& taken) {
   struct Candidate {
     Place place;
     bool linked = false;  // to the node
@@ -174,8 +172,7 @@ Result<PodLocator::Place> PodLocator::FindByAddress(const Pod& pod,
     candidates.push_back({std::move(place), interface->host_ifindex != 0, match.others});
   }
   if (candidates.empty()) {
-    return Error{"no network namespace in " + folders_.netns + " has its address " +
-                 pod.addresses.front().ToString()};
+    return Error{"no network namespace in " + folders_.netns + " has its address " + pod.addresses.front().ToString()};
   }
   std::stable_sort(candidates.begin(), candidates.end(), [](const Candidate& a, const Candidate& b) {
     return std::pair(!a.linked, a.others) < std::pair(!b.linked, b.others);

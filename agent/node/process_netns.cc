@@ -15,9 +15,9 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr int kMaxDepth = 4;                // of cgroups within a container
-constexpr std::size_t kMaxCgroups = 256;    // of a pod
-constexpr std::size_t kMaxProcesses = 8;    // of one cgroup
+constexpr int kMaxDepth = 4;              // of cgroups within a container
+constexpr std::size_t kMaxCgroups = 256;  // of a pod
+constexpr std::size_t kMaxProcesses = 8;  // of one cgroup
 
 std::vector<pid_t> Pids(const std::string& cgroup) {
   std::vector<pid_t> pids;

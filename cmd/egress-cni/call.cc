@@ -26,7 +26,8 @@ Answer Fail(const std::string& version, const Failure& failure) {
 
 bool IsName(const std::string& text) {
   return !text.empty() && std::isalnum(static_cast<unsigned char>(text[0])) != 0 &&
-         std::ranges::all_of(text, [](unsigned char c) { return std::isalnum(c) != 0 || c == '_' || c == '.' || c == '-'; });
+         std::ranges::all_of(text,
+                             [](unsigned char c) { return std::isalnum(c) != 0 || c == '_' || c == '.' || c == '-'; });
 }
 
 bool IsInterfaceName(const std::string& text) {
@@ -88,7 +89,8 @@ std::vector<Address> AddressesOf(const json& result) {
     const auto at = ip.find("interface");
     if (at != ip.end() && at->is_number_unsigned() && interfaces != result.end() && interfaces->is_array()) {
       const auto index = at->get<std::size_t>();
-      if (index < interfaces->size() && (*interfaces)[index].is_object() && Text((*interfaces)[index], "sandbox").empty()) {
+      if (index < interfaces->size() && (*interfaces)[index].is_object() &&
+          Text((*interfaces)[index], "sandbox").empty()) {
         continue;
       }
     }
@@ -206,7 +208,8 @@ Answer Run(const Environment& environment, const std::string& input, const Actio
     return Fail(answer_version, {Code::kDecoding, "the network configuration is no JSON object", ""});
   }
   if (answer_version != version) {
-    return Fail(answer_version, {Code::kVersion, "cniVersion is not supported (0.3.1, 0.4.0, 1.0.0, 1.1.0 are)", version});
+    return Fail(answer_version,
+                {Code::kVersion, "cniVersion is not supported (0.3.1, 0.4.0, 1.0.0, 1.1.0 are)", version});
   }
   auto read = Read(*command, environment, input, configuration);
   if (const auto* failure = std::get_if<Failure>(&read)) return Fail(version, *failure);

@@ -34,7 +34,7 @@ struct Call {
   std::string socket;   // of the agent
   std::string known;    // file of agent/cni/known.h
   std::vector<std::string> system_namespaces;
-  bool audit = false;  // nothing is denied
+  bool audit = false;                   // nothing is denied
   std::optional<std::string> previous;  // prevResult, byte by byte as it was given
 
   // What prevResult and CNI_ARGS tell; empty where they do not.

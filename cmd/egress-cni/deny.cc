@@ -30,7 +30,8 @@ struct cni_network NetworkOf(const Prefix& prefix) {
 // fe80::/64 with the interface identifier that the kernel makes of the MAC (RFC 4291, appendix A).
 Address LinkLocalOf(const std::array<std::uint8_t, 6>& mac) {
   Address address;
-  const std::uint8_t tail[] = {static_cast<std::uint8_t>(mac[0] ^ 2), mac[1], mac[2], 0xff, 0xfe, mac[3], mac[4], mac[5]};
+  const std::uint8_t tail[] = {
+      static_cast<std::uint8_t>(mac[0] ^ 2), mac[1], mac[2], 0xff, 0xfe, mac[3], mac[4], mac[5]};
   address.bytes[0] = 0xfe;
   address.bytes[1] = 0x80;
   std::copy(std::begin(tail), std::end(tail), address.bytes.begin() + 8);
@@ -57,8 +58,8 @@ Result<void> AttachClsact(int program, int ifindex) {
   LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = ifindex, .attach_point = BPF_TC_INGRESS);
   const int made = bpf_tc_hook_create(&hook);
   if (made != 0 && made != -EEXIST) return ErrnoError("make a clsact qdisc", -made);
-  LIBBPF_OPTS(bpf_tc_opts, options, .prog_fd = program, .flags = BPF_TC_F_REPLACE,
-              .handle = EGRESS_CNI_DENY_HANDLE, .priority = 1);
+  LIBBPF_OPTS(bpf_tc_opts, options, .prog_fd = program, .flags = BPF_TC_F_REPLACE, .handle = EGRESS_CNI_DENY_HANDLE,
+              .priority = 1);
   const int attached = bpf_tc_attach(&hook, &options);
   if (attached != 0) return ErrnoError("attach by clsact", -attached);
   return {};

@@ -13,15 +13,9 @@ namespace {
 
 void Write(const Options& options, const json& event) {
   switch (options.format) {
-    case Format::kTable:
-      std::cout << report::EventLine(event) << "\n";
-      break;
-    case Format::kJson:
-      std::cout << report::JsonText(event) << "\n";
-      break;
-    case Format::kYaml:
-      std::cout << "---\n" << Yaml(event);
-      break;
+    case Format::kTable: std::cout << report::EventLine(event) << "\n"; break;
+    case Format::kJson: std::cout << report::JsonText(event) << "\n"; break;
+    case Format::kYaml: std::cout << "---\n" << Yaml(event); break;
   }
 }
 

@@ -47,9 +47,9 @@ struct Answer {
   std::string address;
   std::string verdict;  // allow, deny, audit
   std::string reason;
-  std::string policy;   // NAMESPACE/NAME; empty where none decides
-  std::string rule;     // in words
-  std::string note;     // what was assumed, or would be needed
+  std::string policy;  // NAMESPACE/NAME; empty where none decides
+  std::string rule;    // in words
+  std::string note;    // what was assumed, or would be needed
 
   bool passes() const { return verdict != "deny"; }
   nlohmann::json ToJson() const;
@@ -63,8 +63,7 @@ class Explainer {
   Answer Decide(const Address& address, const Question& question) const;
 
  private:
-  Answer DecideJudged(const Address& address, const Question& question,
-                      const policy::ConnectDecision& connect) const;
+  Answer DecideJudged(const Address& address, const Question& question, const policy::ConnectDecision& connect) const;
   policy::Decision Tls(const Address& address, const Question& question, std::uint8_t protocols,
                        const std::string& sni) const;
   policy::Decision Http(const Address& address, const Question& question, std::uint8_t protocols,

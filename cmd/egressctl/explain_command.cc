@@ -114,8 +114,8 @@ int NotInMaps(const Options& options, const ExplainArguments& arguments, const Q
                  " nor to a running egressd: see egressctl pods"});
   }
   if (known->governed) {
-    return Fail({"the pod " + arguments.pod + " is not set up yet (" + known->state + "): " +
-                 (known->note.empty() ? "try again, or see egressctl status" : known->note)});
+    return Fail({"the pod " + arguments.pod + " is not set up yet (" + known->state +
+                 "): " + (known->note.empty() ? "try again, or see egressctl status" : known->note)});
   }
   Answer answer;
   if (question.target.address) answer.address = question.target.address->ToString();

@@ -54,7 +54,9 @@ void AddNamespace(CLI::App& app, CommandLine& line) {
   CLI::App* group = app.add_subcommand("namespace", "Which namespaces belong to the mesh, in the Kubernetes API");
   group->fallthrough();
   group->require_subcommand(1);
-  group->add_option("--kubeconfig", arguments.kubeconfig, "How to reach the cluster; as with kubectl where it is missing")
+  group
+      ->add_option("--kubeconfig", arguments.kubeconfig,
+                   "How to reach the cluster; as with kubectl where it is missing")
       ->type_name("FILE");
   group->add_option("--context", arguments.context, "Its context to use")->type_name("NAME");
   const auto action = [&](const char* name, const char* what, NamespaceAction which) {
@@ -96,9 +98,8 @@ void AddCommands(CLI::App& app, CommandLine& line) {
   CLI::App* validate = app.add_subcommand("validate", "Check manifests, as egressd --check does");
   validate->add_option("--config", line.config, "The agent's configuration")->type_name("FILE");
   validate->add_option("files", line.files, "Manifests: files, or folders of them")->required()->type_name("FILE");
-  validate->callback([&line] {
-    line.run = [&line] { return ValidateCommand(line.options, line.config, line.files); };
-  });
+  validate->callback(
+      [&line] { line.run = [&line] { return ValidateCommand(line.options, line.config, line.files); }; });
   app.add_subcommand("version", "The version of egressctl")->callback([&line] {
     line.run = [&line] { return VersionCommand(line.options); };
   });

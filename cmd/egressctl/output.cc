@@ -41,9 +41,7 @@ void Emit(YAML::Emitter& out, const json& value) {
       out << text;
       break;
     }
-    case json::value_t::null:
-      out << YAML::Null;
-      break;
+    case json::value_t::null: out << YAML::Null; break;
     default:  // numbers and booleans look the same in both
       out << value.dump();
   }

@@ -57,9 +57,9 @@ Result<std::string> PodTable(const json& pods) {
     rows.push_back({pod->pod, pod->governed ? "yes" : "no", pod->service_account, JoinTexts(pod->addresses),
                     pod->interface, pod->state, std::to_string(pod->policies), pod->netns, pod->cgroup, note});
   }
-  return Table({"POD", "GOVERNED", "SERVICEACCOUNT", "ADDRESSES", "INTERFACE", "STATE", "POLICIES", "NETNS", "CGROUP",
-                "NOTE"},
-               rows);
+  return Table(
+      {"POD", "GOVERNED", "SERVICEACCOUNT", "ADDRESSES", "INTERFACE", "STATE", "POLICIES", "NETNS", "CGROUP", "NOTE"},
+      rows);
 }
 
 }  // namespace

@@ -75,8 +75,8 @@ std::vector<Address> AddressesInHosts(std::string_view text, const std::string& 
   std::vector<Address> addresses;
   ForEachLine(text, "#", [&](const std::vector<std::string>& words) {
     const auto address = ParseAddress(words[0]);
-    const bool named = std::any_of(words.begin() + 1, words.end(),
-                                   [&](const std::string& name) { return Lower(name) == wanted; });
+    const bool named =
+        std::any_of(words.begin() + 1, words.end(), [&](const std::string& name) { return Lower(name) == wanted; });
     if (address && named) addresses.push_back(*address);
   });
   return addresses;

@@ -61,18 +61,17 @@ std::string StatusText(const report::AgentStatus& status) {
   for (const report::MapUse& use : status.maps) maps.emplace_back(use.map, UseText(use.entries, use.capacity));
 
   std::string text;
-  for (const std::string& line : Pairs(
-           {{"version", status.version},
-            {"ready", status.ready ? "yes" : "no"},
-            {"started", status.started},
-            {"source", SourceText(status)},
-            {"enforcement", status.enforcement},
-            {"generation", std::to_string(status.generation)},
-            {"pods", std::to_string(status.pods_governed) + " governed, " + std::to_string(status.pods_ungoverned) +
-                         " not"},
-            {"policies", std::to_string(status.policies_valid) + " valid, " +
-                             std::to_string(status.policies_invalid) + " invalid"},
-            {"proxy", ProxyText(status.proxy)}})) {
+  for (const std::string& line : Pairs({{"version", status.version},
+                                        {"ready", status.ready ? "yes" : "no"},
+                                        {"started", status.started},
+                                        {"source", SourceText(status)},
+                                        {"enforcement", status.enforcement},
+                                        {"generation", std::to_string(status.generation)},
+                                        {"pods", std::to_string(status.pods_governed) + " governed, " +
+                                                     std::to_string(status.pods_ungoverned) + " not"},
+                                        {"policies", std::to_string(status.policies_valid) + " valid, " +
+                                                         std::to_string(status.policies_invalid) + " invalid"},
+                                        {"proxy", ProxyText(status.proxy)}})) {
     text += line + "\n";
   }
   std::vector<std::pair<std::string, std::string>> kinds;

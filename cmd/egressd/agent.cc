@@ -59,12 +59,12 @@ Result<void> Agent::Open() {
                               [this](const std::string& text) { Problem(text); }});
   std::optional<node::PodLocator::Folders> folders;
   if (options_.manifests.empty()) folders.emplace().cgroup2_root = options_.cgroup_root;
-  auto pods = NodePods::Create(
-      loop_, {[this](const NodePod& pod) { OnPodPresent(pod); },
-              [this](const NodePod& pod, bool over) { OnPodGone(pod, over); },
-              [this](const NodePod& pod) { proxy_->RemovePod(pod.interface.cookie, true); },
-              [this](const std::string& text) { Problem(text); }},
-      std::move(folders));
+  auto pods = NodePods::Create(loop_,
+                               {[this](const NodePod& pod) { OnPodPresent(pod); },
+                                [this](const NodePod& pod, bool over) { OnPodGone(pod, over); },
+                                [this](const NodePod& pod) { proxy_->RemovePod(pod.interface.cookie, true); },
+                                [this](const std::string& text) { Problem(text); }},
+                               std::move(folders));
   if (!pods) return std::move(pods).error();
   pods_ = *std::move(pods);
   if (directory_) {
@@ -101,7 +101,8 @@ Result<std::vector<std::string>> Agent::Cgroups() {
     root = *found;
     const auto own = node::OwnCgroup();
     if (own && *own == root && !node::IsHierarchyRoot(root)) {
-      return Error{root + " shows this container's own cgroup and no pod's: mount the node's /sys/fs/cgroup there, or " +
+      return Error{root +
+                   " shows this container's own cgroup and no pod's: mount the node's /sys/fs/cgroup there, or " +
                    "name the folder above the pods with --cgroup-root"};
     }
   }

@@ -99,8 +99,8 @@ class Agent {
   report::Metrics metrics_;
   Fd run_lock_;
   std::string state_file_;
-  std::vector<std::string> remembered_units_;  // as state_file_ has them
-  std::unique_ptr<source::DirectorySource> directory_;    // one of the two
+  std::vector<std::string> remembered_units_;           // as state_file_ has them
+  std::unique_ptr<source::DirectorySource> directory_;  // one of the two
   std::unique_ptr<source::KubernetesSource> kubernetes_;
   std::unique_ptr<source::EventWriter> event_writer_;
   std::unique_ptr<Enforcer> enforcer_;
@@ -113,18 +113,18 @@ class Agent {
   std::optional<report::Pages> pages_;
 
   Change pending_;
-  bool in_force_ = false;   // the first change is applied
+  bool in_force_ = false;  // the first change is applied
   bool ready_once_ = false;
   bool failed_ = false;
   bool proxy_started_ = false;
   std::map<std::pair<std::string, policy::ObjectId>, std::string> told_;  // Events on objects: what they said
-  std::map<std::uint64_t, std::string> unguarded_;                       // as of the last look
-  std::string mesh_missing_;                    // why meshCIDRs has to be set; empty: it is
+  std::map<std::uint64_t, std::string> unguarded_;                        // as of the last look
+  std::string mesh_missing_;                                              // why meshCIDRs has to be set; empty: it is
   std::vector<std::string> mesh_warnings_;
   EventLoop::TimerId revoke_timer_ = 0;
   unsigned periods_ = 0;
   std::uint64_t events_lost_ = 0;
-  std::deque<std::string> problems_;  // the last ones
+  std::deque<std::string> problems_;                     // the last ones
   std::map<std::uint64_t, policy::ObjectId> pod_names_;  // also of the last pods that went, for events under way
   std::deque<std::uint64_t> gone_names_;
   std::vector<policy::Finding> logged_findings_;

@@ -79,8 +79,8 @@ void Agent::KeepLeftovers() {
     // elsewhere now; from the API it may be the successor of the same name.
     const auto view = store_.FindPod(left.name);
     const bool known = view.pod != nullptr && (!view.governed || (directory_ && pods_->IsPresent(left.name)));
-    const bool alive = left.host_ifindex != 0 &&
-                       ::if_indextoname(static_cast<unsigned>(left.host_ifindex), name) != nullptr;
+    const bool alive =
+        left.host_ifindex != 0 && ::if_indextoname(static_cast<unsigned>(left.host_ifindex), name) != nullptr;
     if (!alive || known) {  // over, or not governed any more, or in another namespace now
       pending_.pods_gone.push_back(left.cookie);
       if (present != pods_->present().end()) pods_->ForgetLeftover(left.cookie);
@@ -125,8 +125,9 @@ void Agent::OnPodPresent(const NodePod& pod) {
   const auto& account = pod.object->service_account;
   if (!enforcer_->HasAccount(account)) pending_.accounts[account] = store_.PoliciesOf(account);
   GuardedPod guarded;
-  guarded.spec = {pod.interface.cookie, pod.object->id,  account,
-                  pod.interface.host_ifindex, pod.interface.netns_id, pod.interface.mac, pod.interface.addresses};
+  guarded.spec = {pod.interface.cookie,       pod.object->id,         account,
+                  pod.interface.host_ifindex, pod.interface.netns_id, pod.interface.mac,
+                  pod.interface.addresses};
   guarded.host_name = pod.interface.host_name;
   guarded.unguarded = !pod.interface.guarded;
   if (pod.netns && !enforcer_->pods().SlotOf(pod.interface.cookie)) {  // also one that was governed before
@@ -172,9 +173,8 @@ void Agent::ApplyPending() {
 }
 
 Result<void> Agent::Apply(const Change& change) {
-  auto problems = enforcer_->Apply(change, [this](std::uint32_t generation, const auto& documents) {
-    proxy_->Commit(generation, documents);
-  });
+  auto problems = enforcer_->Apply(
+      change, [this](std::uint32_t generation, const auto& documents) { proxy_->Commit(generation, documents); });
   if (!problems) return std::move(problems).error();
   for (const auto& problem : *problems) Problem(problem);
   return {};
@@ -222,7 +222,8 @@ void Agent::Revoke() {
     }
     std::vector<node::SocketId> ids;
     for (const revoked* one : sockets) {
-      ids.push_back({{datapath::AddressOf(one->source), ntohs(one->source_port), datapath::AddressOf(one->destination), ntohs(one->port)},
+      ids.push_back({{datapath::AddressOf(one->source), ntohs(one->source_port), datapath::AddressOf(one->destination),
+                      ntohs(one->port)},
                      one->socket_cookie});
     }
     if (auto done = node::DestroySockets(*diag, ids); !done) {

@@ -23,21 +23,21 @@ Result<std::unique_ptr<Cni>> Cni::Start(EventLoop& loop, const Options& options,
   std::unique_ptr<Cni> cni(new Cni(options, std::move(parts)));
   Cni* self = cni.get();
   self->Remember();
-  auto server = CniServer::Start(
-      loop, SocketOf(options),
-      {self->parts_.refresh,
-       [self](const cni::Request& request) {
-         node::Sandbox sandbox;
-         sandbox.container_id = request.container_id;
-         sandbox.pod_namespace = request.pod_namespace;
-         sandbox.pod_name = request.pod_name;
-         sandbox.pod_uid = request.pod_uid;
-         sandbox.netns = request.netns;
-         sandbox.addresses = request.addresses;
-         self->parts_.pods.AddSandbox(sandbox);
-       },
-       [self](const cni::Request& request) { self->parts_.pods.RemoveSandbox(request.container_id); },
-       [self](const cni::Request& request) { return self->StateOf(request); }, self->parts_.problem});
+  auto server =
+      CniServer::Start(loop, SocketOf(options),
+                       {self->parts_.refresh,
+                        [self](const cni::Request& request) {
+                          node::Sandbox sandbox;
+                          sandbox.container_id = request.container_id;
+                          sandbox.pod_namespace = request.pod_namespace;
+                          sandbox.pod_name = request.pod_name;
+                          sandbox.pod_uid = request.pod_uid;
+                          sandbox.netns = request.netns;
+                          sandbox.addresses = request.addresses;
+                          self->parts_.pods.AddSandbox(sandbox);
+                        },
+                        [self](const cni::Request& request) { self->parts_.pods.RemoveSandbox(request.container_id); },
+                        [self](const cni::Request& request) { return self->StateOf(request); }, self->parts_.problem});
   if (!server) return std::move(server).error();
   self->server_ = *std::move(server);
   if (options.config.cni == "chained") {

@@ -20,8 +20,8 @@ using nlohmann::json;
 namespace {
 
 constexpr std::size_t kMaxClients = 16;
-constexpr std::size_t kMaxRequest = 4096;            // bytes of the request line
-constexpr std::size_t kMaxBehind = 256 * 1024;       // bytes that a follower may lag behind
+constexpr std::size_t kMaxRequest = 4096;             // bytes of the request line
+constexpr std::size_t kMaxBehind = 256 * 1024;        // bytes that a follower may lag behind
 constexpr auto kPatience = std::chrono::seconds(10);  // to send the request; to read the rest of an answer
 constexpr auto kPause = std::chrono::seconds(1);      // where no descriptors are left
 
@@ -30,11 +30,11 @@ using ClientId = std::uint64_t;
 struct Client {
   Fd socket;
   std::string request;
-  std::string answer;  // not yet written
+  std::string answer;                  // not yet written
   std::size_t allowance = kMaxBehind;  // bytes of `answer` over which a follower is dropped
   std::optional<EventLog::FollowerId> follower;
   std::optional<EventLoop::TimerId> timer;
-  bool answered = false;   // the request has been read
+  bool answered = false;  // the request has been read
   bool half_closed = false;
   std::uint32_t interest = EPOLLIN;
 };

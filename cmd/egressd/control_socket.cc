@@ -69,8 +69,8 @@ Result<ControlSocket> ControlSocket::Listen(const std::string& path) {
   if (::bind(socket.get(), address->get(), sizeof(sockaddr_un)) != 0) return ErrnoError("make the socket " + fresh);
   struct stat made {};
   // Nobody can connect before listen(), so the mode is in force when the first client may come.
-  if (::chmod(fresh.c_str(), 0600) != 0 || ::listen(socket.get(), kBacklog) != 0 ||
-      ::stat(fresh.c_str(), &made) != 0 || ::rename(fresh.c_str(), path.c_str()) != 0) {
+  if (::chmod(fresh.c_str(), 0600) != 0 || ::listen(socket.get(), kBacklog) != 0 || ::stat(fresh.c_str(), &made) != 0 ||
+      ::rename(fresh.c_str(), path.c_str()) != 0) {
     Error error = ErrnoError("set up the socket " + path);
     ::unlink(fresh.c_str());
     return error;

@@ -22,16 +22,16 @@ namespace egress::agent {
 
 struct GuardedPod {
   datapath::PodSpec spec;
-  std::string host_name;    // of the interface; empty: there is none
-  bool unguarded = false;   // nothing but the mesh
+  std::string host_name;                       // of the interface; empty: there is none
+  bool unguarded = false;                      // nothing but the mesh
   std::vector<datapath::InboundFlow> inbound;  // live when it became governed
 };
 
 struct Change {
   std::optional<policy::NetworkPolicy> network;
   std::map<policy::ServiceAccount, std::vector<policy::PolicyPtr>> accounts;  // all policies of each, sorted
-  std::vector<GuardedPod> pods;           // come or change; their account must be known, or be in `accounts`
-  std::vector<std::uint64_t> pods_gone;   // netns cookies
+  std::vector<GuardedPod> pods;          // come or change; their account must be known, or be in `accounts`
+  std::vector<std::uint64_t> pods_gone;  // netns cookies
 };
 
 class Enforcer {

@@ -50,13 +50,12 @@ std::string FormatTime(std::chrono::system_clock::time_point time) {
 }
 
 json EventToJson(const Event& event) {
-  json result = {{"time", FormatTime(event.time)}, {"pod", event.pod},
-                 {"verdict", event.verdict},       {"reason", event.reason},
-                 {"protocol", event.protocol},     {"source", event.source},
+  json result = {{"time", FormatTime(event.time)},   {"pod", event.pod},           {"verdict", event.verdict},
+                 {"reason", event.reason},           {"protocol", event.protocol}, {"source", event.source},
                  {"destination", event.destination}, {"port", event.port}};
-  const std::pair<const char*, const std::string&> known[] = {
-      {"sni", event.sni},   {"host", event.host},     {"method", event.method},
-      {"path", event.path}, {"policy", event.policy}, {"hook", event.hook}};
+  const std::pair<const char*, const std::string&> known[] = {{"sni", event.sni},       {"host", event.host},
+                                                              {"method", event.method}, {"path", event.path},
+                                                              {"policy", event.policy}, {"hook", event.hook}};
   for (const auto& [key, value] : known) {
     if (!value.empty()) result[key] = value;
   }

@@ -21,9 +21,8 @@ enum ExitStatus { kOk = 0, kFailed = 1, kCannotRun = 2 };
 void SetUpLog(const egress::agent::Options& options) {
   auto log = spdlog::stderr_logger_mt("egressd");
   log->set_level(spdlog::level::from_str(options.log_level));
-  log->set_pattern(options.log_format == "json"
-                       ? R"({"time":"%Y-%m-%dT%H:%M:%S.%e%z","level":"%l","message":"%v"})"
-                       : "%Y-%m-%dT%H:%M:%S.%e %l %v");
+  log->set_pattern(options.log_format == "json" ? R"({"time":"%Y-%m-%dT%H:%M:%S.%e%z","level":"%l","message":"%v"})"
+                                                : "%Y-%m-%dT%H:%M:%S.%e %l %v");
   spdlog::set_default_logger(std::move(log));
 }
 

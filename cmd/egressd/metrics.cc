@@ -72,7 +72,8 @@ class ConnectionTotals {
 
   MetricFamily Family() const {
     MetricFamily family{"egressd_connections_total",
-                        "Decisions of the kernel on connections and on traffic that is no TCP.", MetricType::Counter,
+                        "Decisions of the kernel on connections and on traffic that is no TCP.",
+                        MetricType::Counter,
                         {}};
     for (const auto& [key, total] : totals_) {
       const auto& [account, kind] = key;
@@ -137,12 +138,11 @@ struct Metrics::Impl {
                                                       .Name("egressd_http_requests_total")
                                                       .Help("HTTP requests that the proxy decided.")
                                                       .Register(registry);
-  prometheus::Counter& events_lost =
-      prometheus::BuildCounter()
-          .Name("egressd_events_lost_total")
-          .Help("Events that were not told: over the rate limit, or for want of room.")
-          .Register(registry)
-          .Add({});
+  prometheus::Counter& events_lost = prometheus::BuildCounter()
+                                         .Name("egressd_events_lost_total")
+                                         .Help("Events that were not told: over the rate limit, or for want of room.")
+                                         .Register(registry)
+                                         .Add({});
   ConnectionTotals connections;
   std::function<std::vector<ConnectionCount>()> connection_source;
   std::function<std::vector<MapUse>()> map_source;
@@ -198,10 +198,10 @@ std::string Metrics::Text() {
   families.push_back(impl_->connections.Family());
   if (impl_->map_source) {
     const std::vector<MapUse> maps = impl_->map_source();
-    families.push_back(MapFamily("egressd_map_entries", "Entries in use of a map of the kernel.", maps,
-                                 &MapUse::entries));
-    families.push_back(MapFamily("egressd_map_capacity", "Entries that a map of the kernel can hold.", maps,
-                                 &MapUse::capacity));
+    families.push_back(
+        MapFamily("egressd_map_entries", "Entries in use of a map of the kernel.", maps, &MapUse::entries));
+    families.push_back(
+        MapFamily("egressd_map_capacity", "Entries that a map of the kernel can hold.", maps, &MapUse::capacity));
   }
   std::vector<MetricFamily> process = ProcessMetrics();
   families.insert(families.end(), std::make_move_iterator(process.begin()), std::make_move_iterator(process.end()));

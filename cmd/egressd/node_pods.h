@@ -108,7 +108,7 @@ class NodePods {
   Callbacks callbacks_;
   node::NetnsPathWatch paths_;
   node::LinkMonitor links_;
-  std::unique_ptr<node::PodLocator> locator_;  // nullptr: annotations count
+  std::unique_ptr<node::PodLocator> locator_;                               // nullptr: annotations count
   std::map<policy::ObjectId, std::shared_ptr<const policy::Pod>> objects_;  // governed ones
   std::map<policy::ObjectId, std::string> watched_;                         // paths of their namespaces
   std::map<policy::ObjectId, std::string> waiting_;

@@ -9,8 +9,9 @@ namespace egress::agent {
 std::optional<int> ParseFlags(int argc, char** argv, Options& options) {
   CLI::App app{"egressd: enforces per-pod egress policy on this node, in the kernel"};
   app.add_option("--config", options.config_file, "configuration file (YAML)");
-  auto* manifests = app.add_option("--manifests", options.manifests,
-                                   "read objects from the *.yaml, *.yml and *.json of this directory, without Kubernetes");
+  auto* manifests =
+      app.add_option("--manifests", options.manifests,
+                     "read objects from the *.yaml, *.yml and *.json of this directory, without Kubernetes");
   app.add_option("--kubeconfig", options.kubeconfig, "read objects from the Kubernetes API that this file names")
       ->excludes(manifests);
   app.add_option("--node-name", options.node_name, "name of this node");

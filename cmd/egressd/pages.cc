@@ -196,9 +196,9 @@ Result<Pages> Pages::Start(EventLoop& loop, const std::string& listen, Handlers 
   impl->shared->handlers = std::move(handlers);
   const bool v6 = address->host.find(':') != std::string::npos;
   const std::string where = (v6 ? "[" + address->host + "]" : address->host) + ":" + std::to_string(address->port);
-  const std::array<const char*, 11> options = {"listening_ports", where.c_str(), "num_threads", "4",
-                                               "request_timeout_ms", "10000", "enable_keep_alive", "no",
-                                               "linger_timeout_ms", "1000", nullptr};
+  const std::array<const char*, 11> options = {
+      "listening_ports",   where.c_str(), "num_threads", "4", "request_timeout_ms", "10000", "enable_keep_alive", "no",
+      "linger_timeout_ms", "1000",        nullptr};
   mg_callbacks callbacks{};
   callbacks.log_message = [](const mg_connection* connection, const char* message) {
     auto* self = static_cast<Impl*>(mg_get_user_data(mg_get_context(connection)));

@@ -49,14 +49,15 @@ void CheckResolvers(const PodWarningInput& input, std::vector<std::string>& warn
     std::sort(resolvers.begin(), resolvers.end());
     resolvers.erase(std::unique(resolvers.begin(), resolvers.end()), resolvers.end());
     for (const Address& resolver : resolvers) {
-      const bool given = std::find(settings.dns_servers.begin(), settings.dns_servers.end(), resolver) !=
-                         settings.dns_servers.end();
+      const bool given =
+          std::find(settings.dns_servers.begin(), settings.dns_servers.end(), resolver) != settings.dns_servers.end();
       if (!given && !IsLoopback(resolver) && !InMesh(settings, resolver)) unreachable[resolver].Add(*view.pod);
     }
   }
   for (const auto& [resolver, pods] : unreachable) {
-    warnings.push_back("the resolver " + resolver.ToString() + " of " + pods.ToString() +
-                       " is neither in meshCIDRs nor in dnsServers: names cannot be resolved there; add it to dnsServers");
+    warnings.push_back(
+        "the resolver " + resolver.ToString() + " of " + pods.ToString() +
+        " is neither in meshCIDRs nor in dnsServers: names cannot be resolved there; add it to dnsServers");
   }
 }
 

@@ -76,8 +76,8 @@ Result<void> ProxyProcess::Spawn() {
   if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0) return ErrnoError("socketpair");
   Fd ours(pair[0]), theirs(pair[1]);
   const std::string fd_text = std::to_string(kChannelFd);
-  const char* arguments[] = {program_.c_str(), "--channel-fd", fd_text.c_str(), "--log-level", log_level_.c_str(),
-                             nullptr};
+  const char* arguments[] = {program_.c_str(), "--channel-fd",     fd_text.c_str(),
+                             "--log-level",    log_level_.c_str(), nullptr};
   const pid_t agent = ::getpid();
   const pid_t pid = ::fork();
   if (pid < 0) return ErrnoError("fork");
@@ -262,9 +262,8 @@ void ProxyProcess::OnWant(const nlohmann::json& body) {
   const bool tls = body.value("kind", "http") == "tls";
   const int family = body.value("family", 4);
   const int count = std::clamp(body.value("count", 0), 0, kMaxWanted);
-  const auto pod = std::find_if(pods_.begin(), pods_.end(), [&](const auto& entry) {
-    return enforcer_.pods().SlotOf(entry.first) == slot;
-  });
+  const auto pod = std::find_if(pods_.begin(), pods_.end(),
+                                [&](const auto& entry) { return enforcer_.pods().SlotOf(entry.first) == slot; });
   if (pod == pods_.end() || !pod->second.pod.netns) return;
   std::vector<Fd> sockets;
   std::vector<int> fds;
@@ -309,8 +308,9 @@ std::string ProxyProcess::HowItEnded() const {
   if (status.si_code == CLD_EXITED) return " with status " + std::to_string(status.si_status);
   std::string how = " by signal " + std::to_string(status.si_status) + " (" + ::strsignal(status.si_status) + ")";
   if (status.si_status == SIGSYS) {
-    how += ": it made a system call that its seccomp filter does not allow; the kernel's audit log (type=SECCOMP) has"
-           " its number, and this is a bug of egress-proxy or an attack on it";
+    how +=
+        ": it made a system call that its seccomp filter does not allow; the kernel's audit log (type=SECCOMP) has"
+        " its number, and this is a bug of egress-proxy or an attack on it";
   }
   return how;
 }

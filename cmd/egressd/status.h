@@ -44,18 +44,18 @@ struct SourceKind {
   std::string state;    // "listing", "watching", "waiting", "absent": the cluster has no such kind
   bool synced = false;  // has been listed once
   std::uint64_t objects = 0;
-  std::string error;    // why it waits
+  std::string error;  // why it waits
   bool operator==(const SourceKind&) const = default;
 };
 
 struct AgentStatus {
   std::string version;
-  std::string source;   // "manifests in /etc/egressd/manifests"
+  std::string source;  // "manifests in /etc/egressd/manifests"
   bool ready = false;
   std::string started;  // RFC 3339
   int pods_governed = 0;
   int pods_ungoverned = 0;
-  int policies_valid = 0;    // Egress objects
+  int policies_valid = 0;  // Egress objects
   int policies_invalid = 0;
   std::vector<policy::Finding> findings;
   std::vector<AttachedProgram> programs;
@@ -79,7 +79,7 @@ Result<AgentStatus> StatusFromJson(const nlohmann::json& json);
 struct PodStatus {
   std::string pod;  // NAMESPACE/NAME
   bool governed = false;
-  std::string why;  // where not governed: the reason in words
+  std::string why;              // where not governed: the reason in words
   std::string service_account;  // NAMESPACE/NAME
   std::vector<std::string> addresses;
   std::string netns;      // path

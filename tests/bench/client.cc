@@ -85,7 +85,8 @@ int Hello(const sockaddr_in& to, int count, std::size_t size, const std::string&
   for (int i = 0; i < count; ++i) {
     Fd fd = Connect(to);
     if (!fd) Die("refused");
-    if (!hello.empty() && ::send(fd.get(), hello.data(), hello.size(), 0) != static_cast<ssize_t>(hello.size())) Die("send");
+    if (!hello.empty() && ::send(fd.get(), hello.data(), hello.size(), 0) != static_cast<ssize_t>(hello.size()))
+      Die("send");
     Abort(std::move(fd));
   }
   std::printf("{\"connections\": %d, \"bytes\": %zu, \"seconds\": %.6f}\n", count, hello.size(), SecondsSince(start));

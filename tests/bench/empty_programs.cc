@@ -40,8 +40,8 @@ int Run(const char* cgroup_path, const char* interface) {
   if (programs == nullptr) return Fail("load the programs");
   const egress::Fd ingress(
       ::bpf_link_create(bpf_program__fd(programs->progs.empty_frame), ifindex, kTcxIngress, nullptr));
-  const egress::Fd connect(
-      ::bpf_link_create(bpf_program__fd(programs->progs.empty_connect), cgroup.get(), BPF_CGROUP_INET4_CONNECT, nullptr));
+  const egress::Fd connect(::bpf_link_create(bpf_program__fd(programs->progs.empty_connect), cgroup.get(),
+                                             BPF_CGROUP_INET4_CONNECT, nullptr));
   if (!ingress || !connect) return Fail("attach the programs (needs Linux 6.6)");
   std::printf("{\"frame\": %u, \"connect\": %u}\n", IdOf(programs->progs.empty_frame),
               IdOf(programs->progs.empty_connect));

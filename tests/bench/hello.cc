@@ -34,7 +34,7 @@ std::string ClientHello(std::size_t size, const std::string& name) {
     std::uint16_t type;
     std::size_t length;
   };
-  static constexpr Usual kUsual[] = {{0x17, 0}, {0xff01, 1}, {0x0a, 14}, {0x0b, 2},  {0x23, 0}, {0x10, 14},
+  static constexpr Usual kUsual[] = {{0x17, 0}, {0xff01, 1}, {0x0a, 14}, {0x0b, 2}, {0x23, 0}, {0x10, 14},
                                      {0x05, 5}, {0x0d, 24},  {0x33, 43}, {0x2d, 2}, {0x2b, 5}};
   std::string extensions;
   AddExtension(extensions, 0, ServerName(name));

@@ -40,7 +40,8 @@ class BoundarySecondHello : public BoundaryTls {
 TEST_F(BoundarySecondHello, PassesWithTheNameOfTheFirstInWhateverPieces) {
   for (const Place& place : Places()) {
     for (const std::size_t size : {1, 7, 200, 4000}) {
-      for (const Bytes& before : {Bytes(), kChangeCipherSpec, Join({kChangeCipherSpec, EarlyData(300), EarlyData(0)})}) {
+      for (const Bytes& before :
+           {Bytes(), kChangeCipherSpec, Join({kChangeCipherSpec, EarlyData(300), EarlyData(0)})}) {
         SCOPED_TRACE(std::string(place.family) + ", in pieces of " + std::to_string(size));
         ASSERT_NO_FATAL_FAILURE(Greet(place, HELLO_RETRY));
         const Bytes stream = Join({before, Hello("SHOP.test."), EarlyData(100), kFinished});

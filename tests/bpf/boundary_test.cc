@@ -119,8 +119,8 @@ TEST_F(Boundary, JudgesIp4InIp6ByBothAddresses) {
     fragment.extensions = {Fragment(1)};
     ExpectPasses(fragment, inside);
   }
-  for (const char* outside : {"64:ff9b::cb00:7109", "64:ff9b::7f00:1", "2002:cb00:7109::1", "2001:0:cb00:7109::f5fe:fdfc",
-                              "2001:0:a01:203::34ff:8ef6"}) {
+  for (const char* outside : {"64:ff9b::cb00:7109", "64:ff9b::7f00:1", "2002:cb00:7109::1",
+                              "2001:0:cb00:7109::f5fe:fdfc", "2001:0:a01:203::34ff:8ef6"}) {
     SCOPED_TRACE(outside);
     EXPECT_TRUE(pod_->Leave(Frame(to(outside))).dropped());
     EXPECT_EQ(pod_->TakeTold(), (Told{{{EGRESS_UDP, EGRESS_DENY, EGRESS_REASON_PROTOCOL}, 1}}));

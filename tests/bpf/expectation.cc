@@ -115,8 +115,7 @@ egress_reason ExpectDatagram(const FleetPod& pod, const Question& question) {
 // The name that the kernel has listed must be listed by the policy it names, and by none where it has found none.
 std::string NameDifference(const PodFleet& fleet, const FleetPod& pod, const Question& question,
                            const judge_probe& answer) {
-  const auto decision =
-      pod.seen->index.Tls(pod.seen->network, question.destination, question.port, question.name);
+  const auto decision = pod.seen->index.Tls(pod.seen->network, question.destination, question.port, question.name);
   if (decision.allowed != (answer.named != 0)) {
     return decision.allowed ? "the kernel does not list the name; " + decision.rule : "the kernel lists the name";
   }

@@ -158,7 +158,7 @@ std::optional<bool> ReferenceBoundary::TcpMayLeave(const Ip& ip, View segment) c
   const bool syn = (flags & kBitSyn) != 0;
   const bool bare = header == segment.size();
   const ReferenceFlow flow{ip.source, ip.destination, Read16(segment, 0), Read16(segment, 2)};
-  if (!*socket_) { // the kernel's own: it may answer what came in
+  if (!*socket_) {  // the kernel's own: it may answer what came in
     if (!bare || !IsRecorded(flow, IPPROTO_TCP)) return false;
     return !syn || ((flags & kBitAck) != 0 && Read32(segment, 8) == (*record_)->syn_sequence + 1);
   }
@@ -201,9 +201,10 @@ bool ReferenceBoundary::OtherMayLeave(const Ip& ip, const Layer4& rest) const {
   if (rest.protocol == IPPROTO_UDP) {
     const ReferenceFlow flow{ip.source, ip.destination, Read16(rest.bytes, 0), Read16(rest.bytes, 2)};
     const auto forms = Forms(ip.destination);
-    const bool to_dns = flow.remote_port == 53 && std::all_of(forms.begin(), forms.end(), [&](const Address& form) {
-      return Contains(rules_.dns_servers, form) || Covers(rules_.mesh, form) || Covers(rules_.excluded, form);
-    });
+    const bool to_dns =
+        flow.remote_port == 53 && std::all_of(forms.begin(), forms.end(), [&](const Address& form) {
+          return Contains(rules_.dns_servers, form) || Covers(rules_.mesh, form) || Covers(rules_.excluded, form);
+        });
     if (to_dns) return true;
     return IsRecorded(flow, IPPROTO_UDP) && (*record_)->within_30_seconds && !(*record_)->pod_spoke_first;
   }
@@ -220,8 +221,8 @@ bool ReferenceBoundary::OtherMayLeave(const Ip& ip, const Layer4& rest) const {
 // Destination unreachable, time exceeded, parameter problem, packet too big: about something that came in, to where it
 // came from.
 bool ReferenceBoundary::IsOwedError(const Ip& ip, const Layer4& rest) const {
-  const std::vector<std::uint8_t> types = ip.v4 ? std::vector<std::uint8_t>{3, 11, 12}
-                                                : std::vector<std::uint8_t>{1, 2, 3, 4};
+  const std::vector<std::uint8_t> types =
+      ip.v4 ? std::vector<std::uint8_t>{3, 11, 12} : std::vector<std::uint8_t>{1, 2, 3, 4};
   if (std::find(types.begin(), types.end(), rest.bytes[0]) == types.end()) return false;
   const View quoted = rest.bytes.subspan(8);
   const std::size_t header = ip.v4 ? 20 : 40;

@@ -44,8 +44,8 @@ struct ReferenceSocket {
   enum Kind { kDenied, kAllowed, kUndecidedTls, kToProxy, kCameIn };
   Kind kind = kDenied;
   ReferenceFlow flow;
-  bool handshake_left = false;   // its peer knows of it
-  bool rules_changed = false;    // since then
+  bool handshake_left = false;  // its peer knows of it
+  bool rules_changed = false;   // since then
 };
 
 // What came in to the pod, or, where the pod spoke first, an exchange that it began.

@@ -14,15 +14,36 @@ std::vector<Address> Addresses(std::initializer_list<const char*> texts) {
 }
 
 // The mesh, an excluded range, name servers, what rules cover and what none does; itself, loopback, groups.
-const std::vector<Address> kTo4 = Addresses({"10.1.2.3", "198.51.100.9", "203.0.113.9", "203.0.113.53", "203.0.113.130",
-                                             "192.0.2.1", "192.0.2.7", "127.0.0.1", "0.0.0.0", "224.0.0.251",
-                                             "255.255.255.255", "169.254.169.254", "8.8.8.8"});
-const std::vector<Address> kTo6 = Addresses(
-    {"fd00::3", "2001:db8:e::9", "2001:db8:f::9", "2001:db8:f::53", "2001:db8:f:1::9", "2001:db8::1", "2001:db8::7",
-     "fe80::1", "fe80::7", "ff02::1", "ff02::16", "ff05::2", "::1", "::", "2620:fe::fe", "64:ff9b::a01:203",
-     "64:ff9b::cb00:7109", "64:ff9b::cb00:7135", "64:ff9b::808:808", "2002:a01:203::1", "2002:c633:6409::9",
-     "2002:808:808::1", "2001:0:a01:203::f5fe:fdfc", "2001:0:a01:203::f7f7:f7f7", "2001:0:808:808::f5fe:fdfc",
-     "2001:0:cb00:7109::34ff:8ef6", "64:ff9b:1::a01:203"});
+const std::vector<Address> kTo4 =
+    Addresses({"10.1.2.3", "198.51.100.9", "203.0.113.9", "203.0.113.53", "203.0.113.130", "192.0.2.1", "192.0.2.7",
+               "127.0.0.1", "0.0.0.0", "224.0.0.251", "255.255.255.255", "169.254.169.254", "8.8.8.8"});
+const std::vector<Address> kTo6 = Addresses({"fd00::3",
+                                             "2001:db8:e::9",
+                                             "2001:db8:f::9",
+                                             "2001:db8:f::53",
+                                             "2001:db8:f:1::9",
+                                             "2001:db8::1",
+                                             "2001:db8::7",
+                                             "fe80::1",
+                                             "fe80::7",
+                                             "ff02::1",
+                                             "ff02::16",
+                                             "ff05::2",
+                                             "::1",
+                                             "::",
+                                             "2620:fe::fe",
+                                             "64:ff9b::a01:203",
+                                             "64:ff9b::cb00:7109",
+                                             "64:ff9b::cb00:7135",
+                                             "64:ff9b::808:808",
+                                             "2002:a01:203::1",
+                                             "2002:c633:6409::9",
+                                             "2002:808:808::1",
+                                             "2001:0:a01:203::f5fe:fdfc",
+                                             "2001:0:a01:203::f7f7:f7f7",
+                                             "2001:0:808:808::f5fe:fdfc",
+                                             "2001:0:cb00:7109::34ff:8ef6",
+                                             "64:ff9b:1::a01:203"});
 
 }  // namespace
 
@@ -57,14 +78,14 @@ Packet ReferenceFrames::Segment(bool v4) {
   packet.port = Chance(70) ? kReferencePort : 53;
   packet.sequence = 1000;
   packet.acknowledged = Chance(80) ? 9001 : static_cast<std::uint32_t>(random_());
-  packet.flags = Any(std::vector<std::uint8_t>{kSyn, kSyn | kAck, kAck, kAck, kAck | kPsh, kFin | kAck, kRst, kRst | kAck,
-                                               static_cast<std::uint8_t>(random_())});
+  packet.flags = Any(std::vector<std::uint8_t>{kSyn, kSyn | kAck, kAck, kAck, kAck | kPsh, kFin | kAck, kRst,
+                                               kRst | kAck, static_cast<std::uint8_t>(random_())});
   if (Chance(50)) packet.payload = Bytes(1 + Below(30), 7);
   if (!Chance(75)) return packet;
   using Kind = ReferenceSocket::Kind;
   ReferenceSocket socket;
-  socket.kind = Any(std::vector<Kind>{Kind::kAllowed, Kind::kAllowed, Kind::kAllowed, Kind::kCameIn, Kind::kUndecidedTls,
-                                      Kind::kDenied, Kind::kToProxy});
+  socket.kind = Any(std::vector<Kind>{Kind::kAllowed, Kind::kAllowed, Kind::kAllowed, Kind::kCameIn,
+                                      Kind::kUndecidedTls, Kind::kDenied, Kind::kToProxy});
   socket.flow = {Own(v4), packet.destination, packet.source_port, packet.port};
   socket.handshake_left = Chance(50);
   socket.rules_changed = Chance(15);
@@ -75,8 +96,8 @@ Packet ReferenceFrames::Segment(bool v4) {
   // The socket hooks store no such tuple as one that may leave.
   const std::vector<Address>& own = rules_.own;
   const bool honest = std::find(own.begin(), own.end(), socket.flow.local) != own.end();
-  const bool to_itself = std::find(own.begin(), own.end(), socket.flow.remote) != own.end() ||
-                         IsLoopback(socket.flow.remote);
+  const bool to_itself =
+      std::find(own.begin(), own.end(), socket.flow.remote) != own.end() || IsLoopback(socket.flow.remote);
   if ((socket.kind == Kind::kAllowed || socket.kind == Kind::kCameIn) && (!honest || to_itself)) {
     socket.kind = Kind::kDenied;
   }
@@ -111,7 +132,8 @@ Packet ReferenceFrames::OwedError(bool v4) {
   made_.record = record;
   Packet packet;
   packet.protocol = static_cast<std::uint8_t>(v4 ? IPPROTO_ICMP : int{IPPROTO_ICMPV6});
-  packet.icmp_type = Any(v4 ? std::vector<std::uint8_t>{3, 3, 11, 12, 4, 5} : std::vector<std::uint8_t>{1, 1, 2, 3, 4, 5});
+  packet.icmp_type =
+      Any(v4 ? std::vector<std::uint8_t>{3, 3, 11, 12, 4, 5} : std::vector<std::uint8_t>{1, 1, 2, 3, 4, 5});
   packet.destination = Chance(95) ? came.source : AnyDestination(v4);
   packet.source = came.destination;
   packet.payload.assign(quoted.begin() + kEthernetBytes, quoted.end());
@@ -123,8 +145,8 @@ Packet ReferenceFrames::Discovery() {
   Packet packet;
   packet.protocol = IPPROTO_ICMPV6;
   packet.icmp_type = Any(std::vector<std::uint8_t>{131, 132, 143, 133, 135, 135, 136, 136, 134, 137, 130});
-  packet.destination = Any(Addresses({"ff02::1", "ff02::16", "ff02::1:ff00:7", "fe80::1", "fd00::1", "2001:db8::1",
-                                      "ff05::1", "2001:db8:f::9"}));
+  packet.destination = Any(Addresses(
+      {"ff02::1", "ff02::16", "ff02::1:ff00:7", "fe80::1", "fd00::1", "2001:db8::1", "ff05::1", "2001:db8:f::9"}));
   packet.hop_limit = Chance(45) ? 255 : Chance(70) ? 1 : 64;
   if (Chance(30)) packet.source = *ParseAddress("::");
   const Address target = Chance(80) ? Own(false) : *ParseAddress("2001:db8::8");
@@ -212,14 +234,15 @@ Packet ReferenceFrames::AnyPacket() {
     default: break;
   }
   Packet packet = Datagram(v4);
-  packet.protocol = static_cast<std::uint8_t>(Chance(50) ? random_() : Any(std::vector<int>{1, 2, 4, 41, 47, 50, 58, 132, 136}));
+  packet.protocol =
+      static_cast<std::uint8_t>(Chance(50) ? random_() : Any(std::vector<int>{1, 2, 4, 41, 47, 50, 58, 132, 136}));
   packet.icmp_type = static_cast<std::uint8_t>(random_());
   return packet;
 }
 
 ReferenceCase ReferenceFrames::Next() {
   made_ = {};
-  if (Chance(2)) { // noise
+  if (Chance(2)) {  // noise
     made_.frame.resize(kEthernetBytes + Below(120));
     for (std::uint8_t& byte : made_.frame) byte = static_cast<std::uint8_t>(random_());
     if (Chance(80)) std::copy(rules_.mac.begin(), rules_.mac.end(), made_.frame.begin() + 6);

@@ -46,12 +46,14 @@ std::string Describe(const ReferenceCase& one) {
   if (one.socket) {
     text << "\nsocket of kind " << one.socket->kind << ", ";
     flow(one.socket->flow);
-    text << (one.socket->handshake_left ? ", handshake left" : "") << (one.socket->rules_changed ? ", rules changed" : "");
+    text << (one.socket->handshake_left ? ", handshake left" : "")
+         << (one.socket->rules_changed ? ", rules changed" : "");
   }
   if (one.record) {
     text << "\nrecord of protocol " << int{one.record->protocol} << ", ";
     flow(one.record->flow);
-    text << (one.record->within_30_seconds ? "" : ", old") << (one.record->pod_spoke_first ? ", the pod spoke first" : "");
+    text << (one.record->within_30_seconds ? "" : ", old")
+         << (one.record->pod_spoke_first ? ", the pod spoke first" : "");
   }
   return text.str();
 }
@@ -162,7 +164,8 @@ class Reference : public Boundary {
         continue;
       }
       ASSERT_EQ(*kernel, *expected) << "frame " << i << " leaves by the kernel: " << *kernel
-                                    << ", by the reference model: " << *expected << "\n" << Describe(one);
+                                    << ", by the reference model: " << *expected << "\n"
+                                    << Describe(one);
       ++i;
       ++compared_;
       allowed_ += *kernel ? 1 : 0;

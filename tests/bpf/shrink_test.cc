@@ -91,10 +91,13 @@ class Shrink : public testing::Test {
     manifest.hosts = Some({"a.test", "b.test", "*.test", "x.a.test", "*.a.test", "198.51.100.7"}, 1);
     if (random_.Chance(70)) {
       manifest.cidrs = Some({"198.51.100.0/24", "198.51.100.128/25", "198.51.100.7/32", "0.0.0.0/0", "::/0",
-                             "2001:db8:1::/48", "64:ff9b::/96", "203.0.113.0/24"}, 1);
+                             "2001:db8:1::/48", "64:ff9b::/96", "203.0.113.0/24"},
+                            1);
     }
-    manifest.ports = Some({"{number: 443, protocol: https}", "{number: 80, protocol: http}", "{number: 443, protocol: http}",
-                           "{number: 5000, protocol: tcp}", "{number: 443, protocol: tcp}"}, 1);
+    manifest.ports =
+        Some({"{number: 443, protocol: https}", "{number: 80, protocol: http}", "{number: 443, protocol: http}",
+              "{number: 5000, protocol: tcp}", "{number: 443, protocol: tcp}"},
+             1);
     if (random_.Chance(50)) manifest.groups = Some({"get", "any-path", "missing"}, 1);
     return manifest;
   }
@@ -133,7 +136,8 @@ class Shrink : public testing::Test {
     ASSERT_TRUE(before.allowed || !after.allowed);
     ASSERT_TRUE(before.any_bytes || !after.any_bytes);
     static const std::vector<std::pair<std::string_view, std::string_view>> kHeaders = {{"X-Token", "abc"}};
-    policy::HttpRequest request{random_.Chance(50) ? "GET" : "POST", question.name, random_.Chance(50) ? "/get" : "/put", {}};
+    policy::HttpRequest request{
+        random_.Chance(50) ? "GET" : "POST", question.name, random_.Chance(50) ? "/get" : "/put", {}};
     if (random_.Chance(50)) request.headers = kHeaders;
     const auto http = [&](const policy::PolicyIndex& index) {
       return index.Http(question.destination, question.port, request).allowed;
@@ -165,9 +169,9 @@ TEST_F(Shrink, NeverLetsMorePass) {
   constexpr std::size_t kRounds = 300, kQuestions = 200;
   std::size_t passed_before = 0, passed_after = 0;
   for (std::size_t round = 0; round < kRounds; ++round) {
-    
     std::vector<Manifest> manifests;
-    for (std::size_t count = 1 + random_.Below(6); count > 0; --count) manifests.push_back(AnyManifest(manifests.size()));
+    for (std::size_t count = 1 + random_.Below(6); count > 0; --count)
+      manifests.push_back(AnyManifest(manifests.size()));
     const auto more = PoliciesOf(manifests);
     std::string shown;
     for (const Manifest& manifest : manifests) shown += ToText(manifest);
@@ -194,7 +198,8 @@ TEST_F(Shrink, NeverLetsMorePass) {
       ASSERT_TRUE(Passes(before) || !Passes(after))
           << questions[i].destination.ToString() << " port " << questions[i].port << " '" << questions[i].name << "'";
       ASSERT_TRUE(before.kind != EGRESS_SOCKET_REDIRECTED || after.kind != EGRESS_SOCKET_ALLOWED)
-          << questions[i].destination.ToString() << " port " << questions[i].port << " pass " << Passes(before) << Passes(after);
+          << questions[i].destination.ToString() << " port " << questions[i].port << " pass " << Passes(before)
+          << Passes(after);
       ASSERT_NO_FATAL_FAILURE(CompareDecisions(more_index, less_index, questions[i]));
       passed_before += Passes(before) ? 1 : 0;
       passed_after += Passes(after) ? 1 : 0;

@@ -22,8 +22,9 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr const char* kUid = "0a1b2c3d-1111-2222-3333-444455556666";
-constexpr const char* kSlice = "kubepods.slice/kubepods-burstable.slice/"
-                               "kubepods-burstable-pod0a1b2c3d_1111_2222_3333_444455556666.slice";
+constexpr const char* kSlice =
+    "kubepods.slice/kubepods-burstable.slice/"
+    "kubepods-burstable-pod0a1b2c3d_1111_2222_3333_444455556666.slice";
 
 // Plain folders make the same events as cgroups, and faster where they are in memory.
 class Folders {
@@ -87,8 +88,8 @@ TEST_F(Cgroups, APodIsFoundWhereverAKubeletPutsIt) {
 
 TEST_F(Cgroups, WhatIsNoPodIsNot) {
   const std::string uid = kUid;
-  for (const std::string& folder : {"pod" + uid, "system.slice/pod" + uid, "burstable/pod" + uid,
-                                   "x.service/kubepods/pod" + uid}) {
+  for (const std::string& folder :
+       {"pod" + uid, "system.slice/pod" + uid, "burstable/pod" + uid, "x.service/kubepods/pod" + uid}) {
     world_.Make(folder);
   }
   EXPECT_TRUE(Open({world_.root()}).empty());
@@ -122,9 +123,8 @@ TEST_F(Cgroups, V1IsLookedAtWhereCgroup2HasNoPods) {
   const Folders without;
   const Folders with;
   fs::create_directories(with.root() + "/node1/kubepods/burstable");
-  std::ofstream(proc.root() + "/mountinfo")
-      << "31 30 0:28 / " << without.root() << " rw - cgroup cgroup rw,cpu\n"
-      << "32 30 0:29 / " << with.root() << " rw - cgroup cgroup rw,pids\n";
+  std::ofstream(proc.root() + "/mountinfo") << "31 30 0:28 / " << without.root() << " rw - cgroup cgroup rw,cpu\n"
+                                            << "32 30 0:29 / " << with.root() << " rw - cgroup cgroup rw,pids\n";
   EXPECT_EQ(PodCgroupRoots(world_.root(), proc.root()), (std::vector{world_.root(), with.root()}));
   world_.Make("kubepods");
   EXPECT_EQ(PodCgroupRoots(world_.root(), proc.root()), std::vector{world_.root()});
@@ -154,7 +154,8 @@ TEST_F(Cgroups, LostEventsMakeEverythingToBeLookedAtAgain) {
 
 TEST_F(Cgroups, WatchesAreBoundedAndWhatIsLeftOutIsSaid) {
   const Folders files;
-  for (std::size_t i = 0; i < PodCgroups::kMaxParents; ++i) fs::create_directory(files.root() + "/x" + std::to_string(i));
+  for (std::size_t i = 0; i < PodCgroups::kMaxParents; ++i)
+    fs::create_directory(files.root() + "/x" + std::to_string(i));
   auto cgroups = Open({files.root()});
   const auto problems = cgroups.TakeProblems();
   ASSERT_FALSE(problems.empty());

@@ -19,11 +19,12 @@ constexpr const char* kUid = "0a1b2c3d-1111-2222-3333-444455556666";
 class NodePodsOnACluster : public testing::Test {
  protected:
   void SetUp() override {
-    NodePods::Callbacks callbacks{
-        [this](const NodePod& pod) { present_ = pod; },
-        [this](const NodePod& pod, bool over) { gone_ = {pod.interface.cookie, over}; },
-        [this](const NodePod& pod) { released_ = pod.interface.cookie; },
-        [](const std::string& problem) { ADD_FAILURE() << problem; }};
+    NodePods::Callbacks callbacks{[this](const NodePod& pod) { present_ = pod; },
+                                  [this](const NodePod& pod, bool over) {
+                                    gone_ = {pod.interface.cookie, over};
+                                  },
+                                  [this](const NodePod& pod) { released_ = pod.interface.cookie; },
+                                  [](const std::string& problem) { ADD_FAILURE() << problem; }};
     node::PodLocator::Folders folders{cgroups_.root(), fs::path(world_.Path("a")).parent_path(), world_.Path("cache")};
     auto pods = NodePods::Create(loop_, std::move(callbacks), std::move(folders));
     ASSERT_TRUE(pods.ok()) << pods.error().message;

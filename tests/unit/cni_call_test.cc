@@ -18,17 +18,20 @@ constexpr Actions kActions = {[](const Call& call) { added = call; }, [](const C
 constexpr const char* kPrevious =
     R"({ "ips":[{"address": "10.244.1.5/24","gateway":"10.244.1.1","interface":1},)"
     R"({"address":"fd00:10:244:1::5/64", "interface":1}, {"address":"10.244.1.1/24","interface":0}],)"
-    "\n\t" R"("cniVersion" : "1.0.0", "interfaces":[{"name":"veth1"},{"name":"eth0","sandbox":"/run/netns/x"}],)"
+    "\n\t"
+    R"("cniVersion" : "1.0.0", "interfaces":[{"name":"veth1"},{"name":"eth0","sandbox":"/run/netns/x"}],)"
     R"( "mtu": 1.50e3, "text": "}{\"][\\" })";
 
 std::string Configuration(const std::string& version = "1.0.0", const std::string& more = "") {
   return R"({"cniVersion":")" + version + R"(","name":"pods","type":"egress-cni","socket":"/run/egressd/cni.sock",)" +
-         R"("known":"/var/lib/egressd/cni.json","systemNamespaces":["kube-system"],"prevResult":)" + kPrevious + more + "}";
+         R"("known":"/var/lib/egressd/cni.json","systemNamespaces":["kube-system"],"prevResult":)" + kPrevious + more +
+         "}";
 }
 
 Environment Of(const std::string& command) {
-  return {command, "0123abc", "/run/netns/x", "eth0",
-          "IgnoreUnknown=1;K8S_POD_NAMESPACE=curl;K8S_POD_NAME=curl-1;K8S_POD_INFRA_CONTAINER_ID=0123abc;K8S_POD_UID=u-1"};
+  return {
+      command, "0123abc", "/run/netns/x", "eth0",
+      "IgnoreUnknown=1;K8S_POD_NAMESPACE=curl;K8S_POD_NAME=curl-1;K8S_POD_INFRA_CONTAINER_ID=0123abc;K8S_POD_UID=u-1"};
 }
 
 Answer Call1(const Environment& environment, const std::string& input) {
@@ -76,8 +79,8 @@ TEST(CniCall, AddWithoutPreviousResultIsNoChain) {
 TEST(CniCall, AStrangePreviousResultIsHandedOnAllTheSame) {
   for (const char* previous : {"{}", R"({"ips":7,"interfaces":"x"})", R"({"ips":[null,{"address":5},{"interface":9}]})",
                                R"({"ips":[{"address":"10.0.0.1/8","interface":99}]})"}) {
-    const Answer answer = Call1(
-        Of("ADD"), R"({"cniVersion":"1.0.0","name":"pods","type":"egress-cni","prevResult":)" + std::string(previous) + "}");
+    const Answer answer = Call1(Of("ADD"), R"({"cniVersion":"1.0.0","name":"pods","type":"egress-cni","prevResult":)" +
+                                               std::string(previous) + "}");
     EXPECT_EQ(answer.status, 0) << answer.text;
     EXPECT_EQ(answer.text, std::string(previous) + "\n");
     EXPECT_TRUE(added);

@@ -22,7 +22,8 @@ class CniInstaller : public testing::Test {
  protected:
   CniInstaller() : loop_(*EventLoop::Create()) {
     folder_ = fs::path(testing::TempDir()) /
-              (std::string("cni-") + testing::UnitTest::GetInstance()->current_test_info()->name() + std::to_string(::getpid()));
+              (std::string("cni-") + testing::UnitTest::GetInstance()->current_test_info()->name() +
+               std::to_string(::getpid()));
     fs::create_directories(folder_ / "conf");
     Write(folder_ / "program", "the plugin");
     options_.conf_dir = folder_ / "conf";
@@ -80,7 +81,8 @@ TEST_F(CniInstaller, TheFirstListGetsThePluginAndTheProgramIsCopied) {
   EXPECT_EQ(installer_->problem(), "");
   EXPECT_TRUE(InPlace("10-pods.conflist"));
   EXPECT_EQ(Read("20-other.conflist"), kList);
-  struct stat program {}, conf {};
+  struct stat program {
+  }, conf{};
   ASSERT_EQ(::stat((folder_ / "bin/egress-cni").c_str(), &program), 0);
   EXPECT_EQ(program.st_mode & 0777, 0755u);
   ASSERT_EQ(::stat((folder_ / "conf/10-pods.conflist").c_str(), &conf), 0);

@@ -17,9 +17,17 @@ TEST(Output, ColumnsAreAlignedAndEmptyCellsMarked) {
 }
 
 TEST(Output, YamlKeepsTypes) {
-  const json value = {{"text", "5"},      {"number", 5},       {"yes", true},      {"word", "true"},
-                      {"nothing", nullptr}, {"empty", json::array()}, {"wild", "*.example.com"}, {"colon", "a: b"},
-                      {"void", ""},       {"list", {"a", "b"}}, {"map", {{"x", 1}}}};
+  const json value = {{"text", "5"},
+                      {"number", 5},
+                      {"yes", true},
+                      {"word", "true"},
+                      {"nothing", nullptr},
+                      {"empty", json::array()},
+                      {"wild", "*.example.com"},
+                      {"colon", "a: b"},
+                      {"void", ""},
+                      {"list", {"a", "b"}},
+                      {"map", {{"x", 1}}}};
   const YAML::Node read = YAML::Load(Yaml(value));
   EXPECT_EQ(read["text"].Tag(), "!");  // quoted, so no number
   EXPECT_EQ(read["number"].Tag(), "?");

@@ -38,7 +38,8 @@ TEST(ResolverConfig, FewDotsTryTheSuffixesFirst) {
   ResolverConfig config;
   config.search = {"ns.svc", "svc"};
   config.ndots = 2;
-  EXPECT_EQ(NamesToTry(config, "web.other"), (std::vector<std::string>{"web.other.ns.svc", "web.other.svc", "web.other"}));
+  EXPECT_EQ(NamesToTry(config, "web.other"),
+            (std::vector<std::string>{"web.other.ns.svc", "web.other.svc", "web.other"}));
   EXPECT_EQ(NamesToTry(config, "a.b.c"), (std::vector<std::string>{"a.b.c", "a.b.c.ns.svc", "a.b.c.svc"}));
   EXPECT_EQ(NamesToTry(config, "web."), (std::vector<std::string>{"web."}));
 }
@@ -99,8 +100,8 @@ class ResolveTest : public ::testing::Test {
     std::array<unsigned char, 512> packet{};
     sockaddr_in client{};
     socklen_t length = sizeof client;
-    const ssize_t size = ::recvfrom(server, packet.data(), packet.size(), 0, reinterpret_cast<sockaddr*>(&client),
-                                    &length);
+    const ssize_t size =
+        ::recvfrom(server, packet.data(), packet.size(), 0, reinterpret_cast<sockaddr*>(&client), &length);
     if (size < 12) return;
     static constexpr unsigned char kName[] = "\3web\4test";
     const bool known = size >= 26 && std::memcmp(packet.data() + 12, kName, sizeof kName) == 0;
@@ -111,7 +112,8 @@ class ResolveTest : public ::testing::Test {
     std::fill(answer.begin() + 6, answer.begin() + 12, 0);
     if (known) {
       answer[7] = 1;
-      const std::vector<unsigned char> head = {0xc0, 12, 0, packet[23], 0, 1, 0, 0, 0, 60, 0, static_cast<unsigned char>(v6 ? 16 : 4)};
+      const std::vector<unsigned char> head = {0xc0, 12, 0, packet[23], 0, 1,
+                                               0,    0,  0, 60,         0, static_cast<unsigned char>(v6 ? 16 : 4)};
       answer.insert(answer.end(), head.begin(), head.end());
       const Address address = *ParseAddress(v6 ? "2001:db8::1" : "192.0.2.1");
       answer.insert(answer.end(), address.bytes.begin() + (v6 ? 0 : 12), address.bytes.end());

@@ -44,7 +44,8 @@ TEST(KubepodsFolder, IsKnownByItsNameAlone) {
     EXPECT_TRUE(IsKubepodsFolder(name)) << name;
     EXPECT_FALSE(IsQosFolder(name)) << name;
   }
-  for (const char* name : {"burstable", "besteffort", "kubepods-burstable.slice", "kubelet-kubepods-besteffort.slice"}) {
+  for (const char* name :
+       {"burstable", "besteffort", "kubepods-burstable.slice", "kubelet-kubepods-besteffort.slice"}) {
     EXPECT_TRUE(IsQosFolder(name)) << name;
     EXPECT_FALSE(IsKubepodsFolder(name)) << name;
   }
@@ -71,7 +72,8 @@ TEST(Cgroup1Mounts, AreThoseOfWholeHierarchies) {
 std::string Cached(const std::string& more, const std::string& interface = "eth0") {
   return R"({"kind":"cniCacheV1","containerId":"c1","config":"e30=","ifName":")" + interface +
          R"(","networkName":"net","cniArgs":[["IgnoreUnknown","1"],["K8S_POD_NAMESPACE","curl"],)"
-         R"(["K8S_POD_NAME","client"],["K8S_POD_UID","u1"]])" + more + "}";
+         R"(["K8S_POD_NAME","client"],["K8S_POD_UID","u1"]])" +
+         more + "}";
 }
 
 constexpr const char* kResult =
@@ -105,9 +107,14 @@ TEST(CachedSandbox, NewerOnesNameTheNamespaceThemselves) {
 
 TEST(CachedSandbox, WhatIsNoSandboxOfAPodIsPassedOver) {
   const std::string cases[] = {
-      "", "{", "[]", "null", R"({"kind":"other"})", R"({"kind":1})",
-      Cached(kResult, "lo"),                                             // the loopback network
-      Cached(""),                                                        // no namespace
+      "",
+      "{",
+      "[]",
+      "null",
+      R"({"kind":"other"})",
+      R"({"kind":1})",
+      Cached(kResult, "lo"),                                                 // the loopback network
+      Cached(""),                                                            // no namespace
       R"({"kind":"cniCacheV1","containerId":"c1","netns":"/run/netns/x"})",  // no pod
       R"({"kind":"cniCacheV1","containerId":"c1","netns":["x"],"cniArgs":{"a":1},"result":[]})",
   };

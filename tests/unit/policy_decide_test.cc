@@ -158,13 +158,16 @@ TEST(TlsAddresses, ANameCountsOnlyForTheAddressesOfItsPolicy) {
   EXPECT_TRUE(index.Tls({}, Ip("203.0.113.1"), 443, "b.test").allowed);
   EXPECT_EQ(index.Tls({}, Ip("203.0.113.1"), 443, "a.test").reason, EGRESS_REASON_SNI_MISMATCH);
   EXPECT_EQ(index.Tls({}, Ip("192.0.2.1"), 443, "a.test").reason, EGRESS_REASON_POLICY);
-  EXPECT_EQ(index.Tls({}, Ip("203.0.113.9"), 443, "").policy, (ObjectId{"curl", "raw"})) << "a tcp rule allows any bytes";
+  EXPECT_EQ(index.Tls({}, Ip("203.0.113.9"), 443, "").policy, (ObjectId{"curl", "raw"}))
+      << "a tcp rule allows any bytes";
 }
 
 // 64:ff9b::c633:6407 is 198.51.100.7 behind NAT64; 2002:c633:6407:: the same by 6to4; in 2001:0:... the server comes first,
 // and the client's bits are inverted.
 TEST(Forms, OfAnAddressAreAllJudged) {
-  const auto port = [](const char* protocol) { return std::string("  ports: [{number: 443, protocol: ") + protocol + "}]\n"; };
+  const auto port = [](const char* protocol) {
+    return std::string("  ports: [{number: 443, protocol: ") + protocol + "}]\n";
+  };
   const PolicyIndex all6(Policies(Egress("all6", "  ipAddresses: [\"::/0\"]\n" + port("tcp"))));
   const PolicyIndex both(Policies(Egress("all6", "  ipAddresses: [\"::/0\"]\n" + port("tcp")) +
                                   Egress("v4", "  ipAddresses: [198.51.100.0/24]\n" + port("tcp"))));
@@ -177,8 +180,8 @@ TEST(Forms, OfAnAddressAreAllJudged) {
     EXPECT_TRUE(allows(both, address)) << address;
     EXPECT_TRUE(allows(any, address)) << address;
   }
-  for (const char* address : {"64:ff9b::cb00:7109", "2002:cb00:7109::1", "2001:0:cb00:7109::39cc:9bf8",
-                              "2001:0:c633:6407::34ff:8ef6"}) {
+  for (const char* address :
+       {"64:ff9b::cb00:7109", "2002:cb00:7109::1", "2001:0:cb00:7109::39cc:9bf8", "2001:0:c633:6407::34ff:8ef6"}) {
     EXPECT_FALSE(allows(both, address)) << address;
     EXPECT_TRUE(allows(any, address)) << address;
   }
@@ -194,8 +197,9 @@ TEST(Forms, OfAnAddressAreAllJudged) {
 
 TEST(Forms, OfAnAddressEachHaveToAllowTheNameAndTheRequest) {
   const std::string https = "  ports: [{number: 443, protocol: https}, {number: 80, protocol: http}]\n";
-  const PolicyIndex index(Policies(Egress("six", "  hosts: [a.test, six.test]\n  ipAddresses: [\"::/0\"]\n" + https) +
-                                   Egress("four", "  hosts: [a.test, four.test]\n  ipAddresses: [0.0.0.0/0]\n" + https)));
+  const PolicyIndex index(
+      Policies(Egress("six", "  hosts: [a.test, six.test]\n  ipAddresses: [\"::/0\"]\n" + https) +
+               Egress("four", "  hosts: [a.test, four.test]\n  ipAddresses: [0.0.0.0/0]\n" + https)));
   const Address address = Ip("64:ff9b::c633:6407");
   EXPECT_EQ(index.Connect({}, address, 443).protocols, EGRESS_HTTPS);
   EXPECT_EQ(index.Connect({}, address, 80).protocols, EGRESS_HTTP);

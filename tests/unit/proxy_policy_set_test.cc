@@ -51,7 +51,8 @@ TEST(PolicySet, EachFormOfAnAddressIsAllowedByTheUnion) {
     return builder.Build();
   };
   const auto ask = [](const PolicySet& set, const char* address) {
-    return set.Http(*ParseAddress(address), 80, {.method = "GET", .authority = "forms.test", .path = "/", .headers = {}})
+    return set
+        .Http(*ParseAddress(address), 80, {.method = "GET", .authority = "forms.test", .path = "/", .headers = {}})
         .decision.allowed;
   };
   const auto six = add("six", "::/0");

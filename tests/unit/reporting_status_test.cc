@@ -46,8 +46,8 @@ TEST(Status, JsonReadsBackAsItWas) {
 }
 
 TEST(Status, PodReadsBackAsItWas) {
-  PodStatus pod{"curl/curl", true, "", "curl/curl", {"10.244.1.10"}, "/run/netns/x", "/sys/fs/cgroup/x", "veth1",
-                3,           "guarded", "note"};
+  PodStatus pod{"curl/curl",        true,    "", "curl/curl", {"10.244.1.10"}, "/run/netns/x",
+                "/sys/fs/cgroup/x", "veth1", 3,  "guarded",   "note"};
   const auto read = PodStatusFromJson(pod.ToJson());
   ASSERT_TRUE(read.ok()) << read.error().message;
   EXPECT_EQ(*read, pod);

@@ -30,8 +30,10 @@ class ClusterAccessTest : public ::testing::Test {
 
   // A kubeconfig with one of everything.
   std::string Config(const std::string& cluster, const std::string& user, const std::string& name = "config") {
-    return Write(name, "apiVersion: v1\nkind: Config\ncurrent-context: one\ncontexts:\n- name: one\n  context: {cluster: c, "
-                       "user: u}\nclusters:\n- name: c\n  cluster: " + cluster + "\nusers:\n- name: u\n  user: " + user + "\n");
+    return Write(name,
+                 "apiVersion: v1\nkind: Config\ncurrent-context: one\ncontexts:\n- name: one\n  context: {cluster: c, "
+                 "user: u}\nclusters:\n- name: c\n  cluster: " +
+                     cluster + "\nusers:\n- name: u\n  user: " + user + "\n");
   }
 
   std::string ErrorOf(const std::string& cluster, const std::string& user) {
@@ -76,7 +78,8 @@ TEST_F(ClusterAccessTest, WhatCannotBeDoneIsRefusedWithWhatToDo) {
     const char* name;
     std::string cluster, user, part;
   } cases[] = {
-      {"exec", good, "{exec: {command: aws}}", "user \"u\" logs in through exec, which runs a program; give it a token"},
+      {"exec", good, "{exec: {command: aws}}",
+       "user \"u\" logs in through exec, which runs a program; give it a token"},
       {"auth-provider", good, "{auth-provider: {name: gcp}}", "logs in through auth-provider"},
       {"password", good, "{username: a, password: b}", "has a password"},
       {"half a certificate", good, "{client-certificate: c.pem}", "only one of client-certificate and client-key"},

@@ -16,9 +16,8 @@ namespace {
 using Json = nlohmann::json;
 
 TEST(ListSplitter, CutsTheItemsOutHoweverTheBytesCome) {
-  const std::string list =
-      R"({"kind":"L","metadata":{"items":[{"no":1}],"resourceVersion":"5"},)"
-      R"("items":[{"a":"}]\\\"{"}, {"b":{"items":[1,{"c":2}]}} ,{}],"tail":"items"})";
+  const std::string list = R"({"kind":"L","metadata":{"items":[{"no":1}],"resourceVersion":"5"},)"
+                           R"("items":[{"a":"}]\\\"{"}, {"b":{"items":[1,{"c":2}]}} ,{}],"tail":"items"})";
   for (std::size_t step = 1; step <= list.size(); ++step) {
     std::vector<std::string> items;
     ListSplitter splitter([&](std::string item) { items.push_back(std::move(item)); });
@@ -135,7 +134,8 @@ TEST(Object, OfOurKindsWhatNobodyKnowsIsReportedAndWhatTheServerAddsIsNot) {
     EXPECT_TRUE(object.ok());
     policy::Store store{policy::Settings()};
     store.SetUnit("Namespace/curl", R"({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "curl",
-        "labels": {"openservicemesh.io/monitored-by": "osm"}}})", "");
+        "labels": {"openservicemesh.io/monitored-by": "osm"}}})",
+                  "");
     store.SetUnit("Egress/curl/e", object->text, "");
     store.Commit();
     std::string text;

@@ -52,8 +52,8 @@ class ReflectorTest : public ::testing::Test {
       if (resource.kind != "Egress") continue;
       reflector_ = std::make_unique<Reflector>(
           *loop_, *http_, resource,
-          Reflector::Callbacks{[this](std::vector<ObjectChange> changes) { Apply(changes); },
-                               [this] { ++synced_; }, [this](const std::string& text) { problems_.push_back(text); }});
+          Reflector::Callbacks{[this](std::vector<ObjectChange> changes) { Apply(changes); }, [this] { ++synced_; },
+                               [this](const std::string& text) { problems_.push_back(text); }});
     }
     reflector_->Start();
   }

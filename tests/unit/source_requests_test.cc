@@ -125,7 +125,8 @@ TEST_F(RequestsTest, ALongMessageIsCutBetweenCharacters) {
 TEST_F(RequestsTest, OnlyTheTaintOfTheAgentIsTakenOffTheNode) {
   Serve([](const Request& request) {
     if (request.method == "PATCH") return std::pair(200, std::string("{}"));
-    return std::pair(200, std::string(R"({"spec": {"taints": [{"key": "egressd.io/agent-not-ready", "effect": "NoSchedule"},
+    return std::pair(200,
+                     std::string(R"({"spec": {"taints": [{"key": "egressd.io/agent-not-ready", "effect": "NoSchedule"},
         {"key": "other", "effect": "NoExecute"}, {"key": "egressd.io/agent-not-ready", "effect": "NoExecute"}]}})"));
   });
   std::optional<bool> done;
