@@ -67,7 +67,7 @@ class AgentLife(WorldCase):
             head = slow.response_head()
             self.agent.process.send_signal(signal.SIGTERM)
             self.eventually("new connections are refused", lambda: not self._reaches_http())
-            self.assert_refused(ORIGIN, HTTP_PORT)
+            self.assert_refused(OTHER, HTTP_PORT)  # to ORIGIN go the acknowledgements of what is under way
             slow.buffer[:0] = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
             self.assertEqual((head.status, slow.response().body), (200, b"." * 12))
             self.assertIn(idle.ended(), ("fin", "reset"))
