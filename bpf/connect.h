@@ -96,27 +96,29 @@ static __always_inline int has_listener(struct bpf_sock_addr *ctx, const __u8 ad
 	return 1;
 }
 
-/* Sends an HTTP connection to the pod's proxy. Returns 0 where there is none. */
-static __always_inline int redirect(struct bpf_sock_addr *ctx, int ip6, const struct governed *in,
-                                    struct socket_verdict *verdict)
+/* Sends an HTTP connection to the pod's proxy. Returns 0, or the enum egress_reason why that cannot be. */
+static __always_inline __u8 redirect(struct bpf_sock_addr *ctx, int ip6, const struct governed *in,
+                                     struct socket_verdict *verdict)
 {
 	const struct pod *pod = in->pod;
 	int ip4 = is_ip4(verdict->destination);
 	const __u8 *proxy = ip4 ? pod->proxy_address4 : pod->proxy_address6;
 	__be16 port = ip4 ? pod->proxy_port4 : pod->proxy_port6;
 
+	if (!has_handover_room(pod->slot))
+		return EGRESS_REASON_TABLE_FULL;
 	if (!port)
-		return 0;
+		return EGRESS_REASON_PROXY_UNAVAILABLE;
 	/* An agent that was killed has not taken the port back. Where that is a refusal it may be one by the pod's own
 	 * network; under audit the connection goes direct. */
 	if (in->state->audit && !has_listener(ctx, proxy, port))
-		return 0;
+		return EGRESS_REASON_PROXY_UNAVAILABLE;
 	copy_address(verdict->original, verdict->destination);
 	verdict->original_port = verdict->port;
 	copy_address(verdict->destination, proxy);
 	verdict->port = port;
 	rewrite_address(ctx, ip6, verdict->destination, port);
-	return 1;
+	return 0;
 }
 
 /* Under audit nothing is refused: what would have been is let through and told. */
@@ -134,16 +136,11 @@ static __always_inline int settle_connect(struct flow *flow, const struct govern
 	return said == EGRESS_DENY ? refuse_connect() : HOOK_PASS;
 }
 
-static __always_inline void refuse(struct judgement *out, struct socket_verdict *verdict, __u8 reason)
-{
-	out->kind = verdict->kind = EGRESS_SOCKET_DENIED;
-	out->reason = verdict->reason = reason;
-}
-
 static __always_inline int connect_tcp(struct bpf_sock_addr *ctx, int ip6, struct flow *flow, const struct governed *in,
                                        struct socket_verdict *verdict)
 {
 	struct judgement out;
+	__u8 reason;
 
 	flow->protocol = IPPROTO_TCP;
 	judge_connection(flow, in->pod, in->state, &out);
@@ -153,11 +150,11 @@ static __always_inline int connect_tcp(struct bpf_sock_addr *ctx, int ip6, struc
 	/* Without an address of the family the kernel's own error lets clients fall back; a frame would be dropped. */
 	if (out.reason != EGRESS_REASON_MESH && !has_family(in->pod, is_ip4(flow->destination)))
 		return HOOK_PASS;
-	if (out.kind == EGRESS_SOCKET_REDIRECTED) {
-		if (!has_handover_room(verdict->slot))
-			refuse(&out, verdict, EGRESS_REASON_TABLE_FULL);
-		else if (!redirect(ctx, ip6, in, verdict))
-			refuse(&out, verdict, EGRESS_REASON_PROXY_UNAVAILABLE);
+	reason = out.kind == EGRESS_SOCKET_REDIRECTED ? redirect(ctx, ip6, in, verdict) : 0;
+	if (reason) {
+		out.kind = EGRESS_SOCKET_DENIED;
+		out.reason = reason;
+		deny_socket(verdict, reason);
 	}
 	bound_source(ctx->sk, ip6, flow);
 	return settle_connect(flow, in, &out, verdict);

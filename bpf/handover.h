@@ -4,8 +4,16 @@
 
 #include "socket.h"
 
-/* A program that drops the SYNs in its own namespace has its sockets wait. The table is everybody's, so it may not have
- * as many of them as it may have sockets. */
+static __always_inline void handover_key_of(const struct socket_verdict *verdict, struct handover_key *key)
+{
+	__builtin_memset(key, 0, sizeof(*key));
+	key->cookie = verdict->cookie;
+	key->port = verdict->source_port;
+	copy_address(key->addr, verdict->source);
+}
+
+/* The table is everybody's. Where SYNs do not arrive at the proxy, because the pod drops them, each of its sockets would
+ * hold an entry, and it may have half as many sockets as there are entries. */
 static __always_inline int has_handover_room(__u32 slot)
 {
 	struct usage *used = bpf_map_lookup_elem(&usage, &slot);
@@ -13,26 +21,18 @@ static __always_inline int has_handover_room(__u32 slot)
 	return used && used->handovers < EGRESS_MAX_HANDOVERS;
 }
 
-static __always_inline void release_handover(__u32 slot)
-{
-	struct usage *used = bpf_map_lookup_elem(&usage, &slot);
-
-	if (used && used->handovers)
-		__sync_fetch_and_add(&used->handovers, -1);
-}
-
-/* The entry of a redirected socket. Where there is no room the proxy finds none and resets the connection. Returns
- * whether there is one, which goes with its socket at the latest. */
+/* The entry of a redirected socket. Returns whether there is one; it goes with its socket at the latest. Without one the
+ * proxy resets the connection. */
 static __always_inline int begin_handover(const struct socket_verdict *verdict)
 {
-	struct handover_key key = { .cookie = verdict->cookie, .port = verdict->source_port };
-	struct handover value = {};
 	__u32 slot = verdict->slot;
 	struct usage *used = bpf_map_lookup_elem(&usage, &slot);
+	struct handover_key key;
+	struct handover value = {};
 
 	if (!used)
 		return 0;
-	copy_address(key.addr, verdict->source);
+	handover_key_of(verdict, &key);
 	copy_address(value.addr, verdict->original);
 	value.port = verdict->original_port;
 	value.protocols = verdict->protocols & (EGRESS_HTTP | EGRESS_HTTPS);
@@ -42,13 +42,18 @@ static __always_inline int begin_handover(const struct socket_verdict *verdict)
 	    !bpf_map_update_elem(&handover, &key, &value, BPF_NOEXIST))
 		return 1;
 	__sync_fetch_and_add(&used->handovers, -1);
-	return 0;
+	return !bpf_map_update_elem(&handover, &key, &value, BPF_EXIST); /* one that was left behind counts already */
 }
 
 static __always_inline void end_handover(const struct handover_key *key, __u32 slot)
 {
-	if (!bpf_map_delete_elem(&handover, key))
-		release_handover(slot);
+	struct usage *used;
+
+	if (bpf_map_delete_elem(&handover, key))
+		return;
+	used = bpf_map_lookup_elem(&usage, &slot);
+	if (used && used->handovers)
+		__sync_fetch_and_add(&used->handovers, -1);
 }
 
 /* A connection that the proxy accepts: the child socket learns where its client wanted to go. */
@@ -77,9 +82,9 @@ static __always_inline void hand_over(struct bpf_sock *sk, const struct flow *fl
 /* A redirected socket that has closed. */
 static __always_inline void forget_handover(const struct socket_verdict *verdict)
 {
-	struct handover_key key = { .cookie = verdict->cookie, .port = verdict->source_port };
+	struct handover_key key;
 
-	copy_address(key.addr, verdict->source);
+	handover_key_of(verdict, &key);
 	end_handover(&key, verdict->slot);
 }
 

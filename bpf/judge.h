@@ -12,8 +12,8 @@ struct judgement {
 	__u8 label;     /* enum egress_protocol, for counters and events */
 	__u32 policy;   /* that decided, 0 if none */
 	__u32 counted;  /* policy against whose limit an allowed connection counts */
-	__u32 classes
-		[EGRESS_MAX_FORMS]; /* of each form of the destination: whose hosts must list the name; 0: no matter */
+	/* Of each form of the destination: whose hosts must list the name. 0: no matter. */
+	__u32 classes[EGRESS_MAX_FORMS];
 };
 
 /* What never leaves the pod. */

@@ -65,9 +65,8 @@ static long hash_name(__u32 i, void *context)
 	c = search->hello->name[at];
 	egress_hash_add(&search->hash, c);
 	search->at = at;
-	if (at == 0 || c == '.')
-		bpf_loop(EGRESS_MAX_GROUPS, look_up_group, search,
-		         0); /* Linux 6.12 loses count of a `for` around bpf_loop() */
+	if (at == 0 || c == '.') /* Linux 6.12 loses count of a `for` around bpf_loop() */
+		bpf_loop(EGRESS_MAX_GROUPS, look_up_group, search, 0);
 	return search->policy != 0;
 }
 

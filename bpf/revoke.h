@@ -43,8 +43,7 @@ static __always_inline int cut_slow_hello(struct socket_verdict *verdict, const 
 	if (verdict->kind != EGRESS_SOCKET_TLS || !hello || !hello->started_ns || hello->step >= HELLO_DONE ||
 	    bpf_ktime_get_ns() - hello->started_ns < EGRESS_HELLO_SECONDS * 1000000000ULL || in->state->audit)
 		return 0;
-	verdict->kind = EGRESS_SOCKET_DENIED;
-	verdict->reason = EGRESS_REASON_NOT_TLS;
+	deny_socket(verdict, EGRESS_REASON_NOT_TLS);
 	flow_of_socket(verdict, &flow);
 	tell(&flow, in, EGRESS_HTTPS, EGRESS_DENY, EGRESS_REASON_NOT_TLS, 0, EGRESS_HOOK_BOUNDARY, hello);
 	return 1;

@@ -52,6 +52,12 @@ static __always_inline void flow_of_socket(const struct socket_verdict *verdict,
 	flow->protocol = IPPROTO_TCP;
 }
 
+static __always_inline void deny_socket(struct socket_verdict *verdict, __u8 reason)
+{
+	verdict->kind = EGRESS_SOCKET_DENIED;
+	verdict->reason = reason;
+}
+
 /* An upstream socket of the proxy reaches what an http rule (or, for TLS, an https rule) of its pod covers, and
  * nothing else: so a proxy that is taken over gains nothing. What is not governed never comes to the proxy. */
 static __always_inline void narrow_to_proxy(const struct socket_verdict *verdict, const struct pod_state *state,
@@ -117,8 +123,7 @@ static __always_inline int judge_again(struct socket_verdict *verdict, struct he
 		verdict->policy = out.policy ? out.policy : verdict->policy;
 		return 0;
 	}
-	verdict->kind = EGRESS_SOCKET_DENIED;
-	verdict->reason = EGRESS_REASON_REVOKED;
+	deny_socket(verdict, EGRESS_REASON_REVOKED);
 	flow_of_socket(verdict, &flow);
 	tell(&flow, in, out.label, EGRESS_DENY, EGRESS_REASON_REVOKED, verdict->policy, EGRESS_HOOK_CHANGE, NULL);
 	return 1;

@@ -48,16 +48,14 @@ static __always_inline void before_syn(struct bpf_sock_ops *ops, struct socket_v
 	    (!find_pod(verdict->cookie, &in) || !is_own_address(in.pod, flow.source) ||
 	     is_pod_itself(in.pod, flow.destination))) {
 		verdict->counted = 0;
-		verdict->kind = EGRESS_SOCKET_DENIED;
-		verdict->reason = EGRESS_REASON_SPOOFED_SOURCE;
+		deny_socket(verdict, EGRESS_REASON_SPOOFED_SOURCE);
 	}
 	if (verdict->counted) {
 		if (count_connection(verdict->slot, verdict->counted)) {
 			bpf_sock_ops_cb_flags_set(ops, BPF_SOCK_OPS_STATE_CB_FLAG);
 		} else {
 			verdict->counted = 0;
-			verdict->kind = EGRESS_SOCKET_DENIED; /* the boundary answers its SYN with a RST */
-			verdict->reason = EGRESS_REASON_LIMIT;
+			deny_socket(verdict, EGRESS_REASON_LIMIT); /* the boundary answers its SYN with a RST */
 		}
 	}
 	if (verdict->kind == EGRESS_SOCKET_ALLOWED && verdict->policy)

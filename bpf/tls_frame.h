@@ -52,8 +52,8 @@ static __always_inline __u8 judge_hello(struct hello *hello, struct socket_verdi
 		return 0;
 	flow_of_socket(verdict, &flow);
 	judge_connection(&flow, in->pod, in->state, &out);
-	if (out.kind != EGRESS_SOCKET_ALLOWED &&
-	    out.reason != EGRESS_REASON_LIMIT) { /* else any bytes may go there now */
+	/* Else any bytes may go there now. */
+	if (out.kind != EGRESS_SOCKET_ALLOWED && out.reason != EGRESS_REASON_LIMIT) {
 		out.policy = judge_names(hello, &out, in->state->generation);
 		if (!out.policy)
 			return EGRESS_REASON_SNI_MISMATCH;

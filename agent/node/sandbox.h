@@ -17,8 +17,7 @@ struct Sandbox {
   std::string pod_uid;  // empty where the runtime does not tell; of a static pod its config.hash
   std::string netns;    // path, as the runtime named it
   std::vector<Address> addresses;
-  std::vector<Address>
-      resolvers;  // that the runtime was told to write into its resolv.conf; empty where it is not known
+  std::vector<Address> resolvers;  // of its resolv.conf, as the runtime was told; empty where it is not known
 };
 
 // From a file of libcni's cache (/var/lib/cni/results), which every runtime that uses libcni (containerd, CRI-O) writes when

@@ -7,6 +7,8 @@ import pathlib
 import re
 import resource
 import select
+import socket
+import struct
 import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
@@ -14,14 +16,25 @@ sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 from support import clients, namespaces
 from support.case import Stream, WorldCase, main
 from support.manifests import egress, port
-from support.world import HTTP_PORT, ORIGIN
+from support.world import HTTP_PORT, ORIGIN, OTHER
 
+SO_NETNS_COOKIE = 71
 MOST = 4096      # settings.h, connections_per_pod; a quarter of what a third of the descriptors allow where that is less
 WANTED = 10_000  # of which the rest are refused
 UNDER_WAY = 1024  # EGRESS_MAX_HANDOVERS
 BODIES, READERS = 150, 60
 RULES = (egress("rules", port(HTTP_PORT, "http"), hosts=["allowed.test"]),
          egress("flood", port(HTTP_PORT, "http"), hosts=["allowed.test"], account="flood"))
+
+
+def mapped(address):
+    return bytes(10) + b"\xff\xff" + socket.inet_aton(address)
+
+
+def handover_key(sock, address):
+    """struct handover_key of bpf/egress.h, of a bound socket."""
+    cookie = sock.getsockopt(socket.SOL_SOCKET, SO_NETNS_COOKIE, 8)
+    return cookie + struct.pack("!H6x", sock.getsockname()[1]) + mapped(address)
 
 
 class Flood(WorldCase):
@@ -103,6 +116,20 @@ class Flood(WorldCase):
         with contextlib.ExitStack() as stack:  # closed sockets make room again, and so do those that have arrived
             for _ in range(UNDER_WAY + 10):
                 stack.enter_context(self.flood.connect(ORIGIN, HTTP_PORT))
+
+    def test_a_destination_that_was_left_behind_is_not_the_next_connections(self):
+        """An entry of the same source address and port, which leads elsewhere."""
+        with self.flood.socket() as sock:
+            sock.bind((self.flood.v4, 0))
+            key = handover_key(sock, self.flood.v4)
+            self.update_handover(key, mapped(OTHER) + struct.pack("!H", 1) + bytes(10))
+            sock.connect((ORIGIN, HTTP_PORT))
+            with clients.Http(sock) as connection:
+                self.assertEqual(connection.ask().status, 200)
+
+    def update_handover(self, key, value):
+        namespaces.run("bpftool", "map", "update", "pinned", str(self.agent.bpffs / "handover"),
+                       "key", *map(str, key), "value", *map(str, value))
 
     def set_lo(self, state):
         namespaces.run("nsenter", f"--net={self.flood.path}", "ip", "link", "set", "lo", state)
