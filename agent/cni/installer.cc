@@ -10,7 +10,7 @@
 #include <utility>
 #include <vector>
 
-#include "agent/cni/file.h"
+#include "agent/base/file.h"
 
 namespace egress::cni {
 namespace {

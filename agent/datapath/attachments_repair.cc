@@ -1,12 +1,12 @@
 // Attachments: what others have done to them, found out and put right.
 #include <bpf/libbpf.h>
-#include <net/if.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <array>
 
+#include "agent/base/link_name.h"
 #include "agent/datapath/attachments.h"
 #include "agent/datapath/tcx.h"
 
@@ -76,8 +76,7 @@ std::string Attachments::Fault(const char* program, int ifindex, bool egress) {
     LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = ifindex, .attach_point = egress ? BPF_TC_EGRESS : BPF_TC_INGRESS);
     LIBBPF_OPTS(bpf_tc_opts, options, .handle = kClsactHandle, .priority = 1);
     const int asked = bpf_tc_query(&hook, &options);
-    char name[IF_NAMESIZE];
-    if (::if_indextoname(static_cast<unsigned>(ifindex), name) == nullptr) return "";
+    if (LinkName(ifindex).empty()) return "";
     const bool ours = asked == 0 && options.prog_id == ProgramId(bpf_program__fd(kernel_.FindProgram(program)));
     return ours ? "" : kDetached;
   }

@@ -6,22 +6,16 @@
 
 #include <algorithm>
 #include <filesystem>
-#include <fstream>
-#include <iterator>
 #include <optional>
 #include <sstream>
 #include <utility>
+
+#include "agent/base/file.h"
 
 namespace egress::node {
 namespace {
 
 constexpr const char* kMountCgroup2 = "mount it with: mount -t cgroup2 none /sys/fs/cgroup/unified";
-
-Result<std::string> ReadFile(const std::string& path) {
-  std::ifstream file(path);
-  if (!file) return ErrnoError("open " + path);
-  return std::string(std::istreambuf_iterator<char>(file), {});
-}
 
 // Blanks, tabs, newlines and backslashes are written as three octal digits behind a backslash (proc(5)).
 std::string Unescape(std::string_view text) {

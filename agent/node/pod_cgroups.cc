@@ -5,10 +5,9 @@
 
 #include <array>
 #include <filesystem>
-#include <fstream>
-#include <iterator>
 #include <utility>
 
+#include "agent/base/file.h"
 #include "agent/node/cgroup.h"
 #include "agent/node/pod_cgroup_name.h"
 
@@ -172,9 +171,9 @@ std::vector<std::string> PodCgroups::TakeProblems() { return std::exchange(probl
 std::vector<std::string> PodCgroupRoots(const std::string& cgroup2_root, const std::string& proc) {
   std::vector<std::string> roots = {cgroup2_root};
   if (HoldsKubepods(cgroup2_root, 0)) return roots;
-  std::ifstream file(proc + "/mountinfo");
-  const std::string mountinfo(std::istreambuf_iterator<char>(file), {});
-  for (const std::string& root : Cgroup1Mounts(mountinfo)) {
+  const auto mountinfo = ReadFile(proc + "/mountinfo");
+  if (!mountinfo) return roots;
+  for (const std::string& root : Cgroup1Mounts(*mountinfo)) {
     if (!HoldsKubepods(root, 0)) continue;
     roots.push_back(root);
     break;

@@ -6,8 +6,8 @@
 
 #include <array>
 #include <filesystem>
-#include <fstream>
-#include <iterator>
+
+#include "agent/base/file.h"
 
 namespace egress::node {
 namespace {
@@ -95,8 +95,9 @@ void SandboxCache::Read(const std::string& name, std::set<std::pair<std::string,
   const std::string path = folder_ + "/" + name;
   struct stat info {};
   if (::stat(path.c_str(), &info) != 0 || !S_ISREG(info.st_mode) || info.st_size > kMaxBytes) return;
-  std::ifstream file(path);
-  auto sandbox = ParseCachedSandbox(std::string(std::istreambuf_iterator<char>(file), {}));
+  const auto text = ReadFile(path);
+  if (!text) return;
+  auto sandbox = ParseCachedSandbox(*text);
   if (!sandbox) return;
   told.insert(pod(*sandbox));
   entries_[name] = {*std::move(sandbox), std::int64_t{info.st_mtim.tv_sec} * 1000000000 + info.st_mtim.tv_nsec};

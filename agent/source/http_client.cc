@@ -7,9 +7,9 @@
 #include <sys/socket.h>
 
 #include <algorithm>
-#include <fstream>
-#include <iterator>
 #include <vector>
+
+#include "agent/base/file.h"
 
 namespace egress::source {
 namespace {
@@ -195,11 +195,10 @@ HttpClient::RequestId HttpClient::Start(Request request, Handlers handlers) {
 // The token of a pod is replaced from time to time, long before it expires.
 Result<std::string> HttpClient::Token() const {
   if (access_.token_file.empty()) return access_.token;
-  std::ifstream file(access_.token_file);
-  std::string token{std::istreambuf_iterator<char>(file), {}};
-  if (!file) return ErrnoError("read token " + access_.token_file);
-  while (!token.empty() && static_cast<unsigned char>(token.back()) <= ' ') token.pop_back();
-  if (token.empty()) return Error{"token " + access_.token_file + " is empty"};
+  auto token = ReadFile(access_.token_file);
+  if (!token) return std::move(token).error().Wrap("read token");
+  while (!token->empty() && static_cast<unsigned char>(token->back()) <= ' ') token->pop_back();
+  if (token->empty()) return Error{"token " + access_.token_file + " is empty"};
   return token;
 }
 

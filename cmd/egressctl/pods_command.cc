@@ -1,8 +1,6 @@
-#include <net/if.h>
-
-#include <array>
 #include <iostream>
 
+#include "agent/base/link_name.h"
 #include "agent/datapath/pinned_view.h"
 #include "cmd/egressctl/client.h"
 #include "cmd/egressctl/commands.h"
@@ -14,19 +12,13 @@ using nlohmann::json;
 
 namespace {
 
-std::string InterfaceName(std::uint32_t index) {
-  std::array<char, IF_NAMESIZE> name{};
-  if (index == 0 || ::if_indextoname(index, name.data()) == nullptr) return {};
-  return name.data();
-}
-
 report::PodStatus FromMaps(const datapath::PodPolicy& view) {
   report::PodStatus status;
   status.pod = view.pod.name();
   status.governed = true;
   status.service_account = view.pod.service_account();
   for (const Address& address : view.pod.addresses()) status.addresses.push_back(address.ToString());
-  status.interface = InterfaceName(view.pod.pod.ifindex);
+  status.interface = LinkName(static_cast<int>(view.pod.pod.ifindex));
   status.policies = static_cast<int>(view.policies.size());
   status.state = view.pod.state.unguarded != 0 ? "unguarded" : "guarded";
   return status;

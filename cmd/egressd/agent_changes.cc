@@ -1,10 +1,9 @@
 // Agent: how what the source says comes into force.
 #include <arpa/inet.h>
-#include <net/if.h>
 #include <netinet/tcp.h>
 
-#include <fstream>
-
+#include "agent/base/file.h"
+#include "agent/base/link_name.h"
 #include "agent/node/netns.h"
 #include "agent/node/sockets.h"
 #include "cmd/egressd/agent.h"
@@ -42,11 +41,9 @@ void Agent::RememberMeshConfigUnits() {
   const auto units = store_.MeshConfigUnits();
   if (units == remembered_units_) return;
   remembered_units_ = units;
-  const std::string beside = state_file_ + ".new";
-  std::ofstream file(beside, std::ios::trunc);
-  for (const std::string& unit : units) file << unit << "\n";
-  file.close();
-  if (!file || ::rename(beside.c_str(), state_file_.c_str()) != 0) Problem("cannot write " + state_file_);
+  std::string lines;
+  for (const std::string& unit : units) lines += unit + "\n";
+  if (auto done = ReplaceFile(state_file_, lines, 0644); !done) Problem(done.error().message);
 }
 
 Result<void> Agent::ApplyFirst() {
@@ -74,14 +71,12 @@ void Agent::KeepLeftovers() {
   for (const auto& left : enforcer_->pods().Leftovers()) {
     const auto present = pods_->present().find(left.cookie);
     if (present != pods_->present().end() && !present->second.object_gone) continue;
-    char name[IF_NAMESIZE];
     // One whose namespace is not found (yet) keeps what it had. With manifests, the path of one that is present leads
     // elsewhere now; from the API it may be the successor of the same name.
     const auto view = store_.FindPod(left.name);
     const bool known = view.pod != nullptr && (!view.governed || (directory_ && pods_->IsPresent(left.name)));
-    const bool alive =
-        left.host_ifindex != 0 && ::if_indextoname(static_cast<unsigned>(left.host_ifindex), name) != nullptr;
-    if (!alive || known) {  // over, or not governed any more, or in another namespace now
+    const std::string name = LinkName(left.host_ifindex);
+    if (name.empty() || known) {  // over, or not governed any more, or in another namespace now
       pending_.pods_gone.push_back(left.cookie);
       if (present != pods_->present().end()) pods_->ForgetLeftover(left.cookie);
       continue;

@@ -101,6 +101,7 @@ class NodePods {
   void Release(NodePod& pod);
   void Drop(std::uint64_t cookie, bool over);
   void WatchPodLinks(std::uint64_t cookie);
+  void UnwatchPodLinks(std::uint64_t cookie);
   void KeepVisible(const NodePod& pod);
   NodePod* FindByObject(const policy::ObjectId& id);
 

@@ -7,7 +7,7 @@
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
-#include "agent/cni/file.h"
+#include "agent/base/file.h"
 
 namespace egress::cni {
 namespace {

@@ -5,7 +5,7 @@
 
 #include <filesystem>
 
-#include "agent/cni/file.h"
+#include "agent/base/file.h"
 #include "agent/cni/request.h"
 
 namespace egress::cni {

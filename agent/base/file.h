@@ -8,13 +8,13 @@
 
 #include "agent/base/result.h"
 
-namespace egress::cni {
+namespace egress {
 
 // At most 16 MB.
 Result<std::string> ReadFile(const std::string& path);
 
-// Writes beside `path` (a name that no CNI configuration has, see below), syncs, and renames: whoever reads `path` finds
-// the file of before or this one, whole, also after a power cut. The name beside begins with a dot and ends in ".new".
+// Writes beside `path`, syncs, and renames: whoever reads `path` finds the file of before or this one, whole, also after a
+// power cut. The name beside begins with a dot and ends in ".new", so that who reads a folder passes over it.
 Result<void> ReplaceFile(const std::string& path, std::string_view content, mode_t mode);
 
-}  // namespace egress::cni
+}  // namespace egress

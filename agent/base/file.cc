@@ -1,4 +1,4 @@
-#include "agent/cni/file.h"
+#include "agent/base/file.h"
 
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -8,7 +8,7 @@
 
 #include "agent/base/fd.h"
 
-namespace egress::cni {
+namespace egress {
 namespace {
 
 constexpr std::size_t kMaxSize = 16 << 20;
@@ -61,4 +61,4 @@ Result<void> ReplaceFile(const std::string& path, std::string_view content, mode
   return {};
 }
 
-}  // namespace egress::cni
+}  // namespace egress
