@@ -140,7 +140,15 @@ class ClusterCase(unittest.TestCase):
 
     @classmethod
     def wait_for_agents(cls):
+        """Until each node has one that is ready, by what the API and the node say: the API learns late of one that was
+        killed."""
         cls.cluster.kubectl("rollout", "status", "-n", "egressd", "daemonset/egressd", "--timeout=120s", timeout=150)
+        wait_until("an agent is ready on every node", cls.agents_are_ready, 120, 0.1)
+
+    @classmethod
+    def agents_are_ready(cls):
+        agents = cls.pods_of("egressd", "egressd", "app.kubernetes.io/name")
+        return all(node.name in agents and agents[node.name].is_ready() for node in cls.cluster.nodes)
 
     @classmethod
     def pods_of(cls, app, namespace, label="app"):

@@ -15,7 +15,8 @@ class Pod:
     def __init__(self, node, manifest):
         metadata = manifest["metadata"]
         self.node, self.namespace, self.name, self.uid = node, metadata["namespace"], metadata["name"], metadata["uid"]
-        self.address, self.sockets = manifest["status"].get("podIP"), None
+        self.status, self.address = manifest["status"], manifest["status"].get("podIP")
+        self.sockets = None
 
     def __str__(self):
         return f"{self.namespace}/{self.name} on {self.node.name}"
@@ -28,6 +29,15 @@ class Pod:
                 if pathlib.Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[0] != b"/pause":
                     return int(pid), procs.parent
         raise RuntimeError(f"no container of {self} runs")
+
+    def is_ready(self):
+        """Whether the container that its node runs is the one that the API called ready."""
+        ready = {container["containerID"].rpartition("/")[2] for container in self.status.get("containerStatuses", [])
+                 if container["ready"]}
+        try:
+            return self.process()[1].name in ready
+        except (RuntimeError, OSError):  # none, or one that has just gone
+            return False
 
     def command(self, *arguments):
         pid, cgroup = self.process()
