@@ -64,9 +64,11 @@ HttpClient::Request Reflector::Get(const std::string& path) const {
   return request;
 }
 
-std::string Reflector::Query() const {
+// `name`: of one object only.
+std::string Reflector::Query(const std::string& name) const {
   std::string selector = resource_.field_selector;
   if (const std::size_t equals = selector.find('='); equals != std::string::npos) selector.replace(equals, 1, "%3D");
+  if (!name.empty()) selector += (selector.empty() ? "" : "%2C") + ("metadata.name%3D" + name);
   return selector.empty() ? "" : "&fieldSelector=" + selector;
 }
 
@@ -147,7 +149,9 @@ Reflector::ListHead Reflector::ReadHead() const {
   if (!rest) return {};
   const auto list = nlohmann::json::parse(*rest, nullptr, false);
   const auto* metadata = Member(&list, "metadata");
-  return {TextOf(Member(metadata, "resourceVersion")), TextOf(Member(metadata, "continue"))};
+  const auto* remaining = Member(metadata, "remainingItemCount");
+  return {TextOf(Member(metadata, "resourceVersion")), TextOf(Member(metadata, "continue")),
+          remaining != nullptr && remaining->is_number_unsigned() ? remaining->get<std::size_t>() : 0};
 }
 
 void Reflector::OnListed(const std::string& resource_version) {

@@ -1,7 +1,7 @@
 // Reflector: all objects of one kind, as the API server has them: a list, then a watch from where the list ended.
 //
 // What is known stays known while the server is away. When a watch cannot go on (its resourceVersion is too old, or the
-// server's has gone back, as after a restored backup) the list is made again, and its difference to what was known is
+// server's history is another one, as after a restored backup) the list is made again, and its difference to what was known is
 // told in one piece.
 #pragma once
 
@@ -77,10 +77,13 @@ class Reflector {
   struct ListHead {
     std::string resource_version;  // empty: the answer is no list
     std::string token;             // of the next page; empty: there is none
+    std::size_t remaining = 0;     // objects on the pages to come, as far as the server says
   };
   ListHead ReadHead() const;
   void OnListed(const std::string& resource_version);
   void Probe();
+  void AskForOne(const policy::ObjectId& id, std::function<void()> then);
+  void ListAnew();
   void Watch();
   void OnLine(std::string_view line);
   void OnEvent(const std::string& type, const nlohmann::json& object);
@@ -95,7 +98,7 @@ class Reflector {
   void Synced();
   void Flush();
   HttpClient::Request Get(const std::string& path) const;
-  std::string Query() const;
+  std::string Query(const std::string& name = "") const;
 
   EventLoop& loop_;
   HttpClient& http_;
@@ -109,7 +112,9 @@ class Reflector {
   std::uint64_t list_ = 0;             // number of the list that is being made
   bool whole_list_ = false;            // without pages: their token expired
   bool relist_ = false;                // the watch cannot go on
-  bool absent_once_ = false;           // the server has said once that there is no such kind any more
+  std::size_t items_seen_ = 0;         // see AskForOne()
+  std::string version_seen_;
+  bool absent_once_ = false;  // the server has said once that there is no such kind any more
   std::chrono::steady_clock::time_point watch_until_;
   std::string stream_error_;
   std::optional<ListSplitter> items_;

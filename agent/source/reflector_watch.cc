@@ -1,4 +1,6 @@
 // Reflector: the watch.
+#include <algorithm>
+
 #include "agent/source/json_fields.h"
 #include "agent/source/reflector.h"
 #include "agent/source/resource_version.h"
@@ -106,24 +108,53 @@ void Reflector::OnWatchEnd(const HttpClient::Outcome& outcome) {
 }
 
 // A watch from a resourceVersion that the server has not reached stays silent until it has: after a restored backup all
-// changes up to there would be missed. So where a watch has ended before its time, the server is asked where it is.
+// changes up to there would be missed. And others may have written so much meanwhile that it has reached it. So where a
+// watch has ended before its time, the server is asked where it is, how many objects it has, and for the one that changed
+// last. Where that is not what is known the list is made again. With a selector a server does not count; those are few.
 void Reflector::Probe() {
+  if (!resource_.field_selector.empty()) return List();
+  AskForOne({}, [this] {
+    if (items_seen_ != known_.size()) return ListAnew();
+    const auto newest = std::max_element(known_.begin(), known_.end(), [](const auto& a, const auto& b) {
+      return IsOlder(a.second.resource_version, b.second.resource_version);
+    });
+    if (newest == known_.end()) return Watch();
+    AskForOne(newest->first, [this, version = newest->second.resource_version] {
+      return version_seen_ == version ? Watch() : ListAnew();
+    });
+  });
+}
+
+// A page of one object: of that name, or of all. `then` finds how many there are and the resourceVersion of that one.
+void Reflector::AskForOne(const policy::ObjectId& id, std::function<void()> then) {
   stream_error_.clear();
-  items_.emplace([](const std::string&) {});
-  request_ = http_.Start(Get(resource_.ListPath(version()) + "?limit=1" + Query()),
+  items_seen_ = 0;
+  version_seen_.clear();
+  items_.emplace([this](const std::string& text) {
+    const auto object = ParseObject(resource_, version(), text);
+    version_seen_ = object ? object->resource_version : "";
+    ++items_seen_;
+  });
+  request_ = http_.Start(Get(resource_.ListPath(version(), id.ns) + "?limit=1" + Query(id.name)),
                          {{},
                           [this](std::string_view bytes) { (void)items_->Feed(bytes); },
-                          [this](const HttpClient::Outcome& outcome) {
+                          [this, then = std::move(then)](const HttpClient::Outcome& outcome) {
                             if (outcome.status == kNotFound && resource_.optional) return FindVersion(0);
                             if (Failed(outcome, &Reflector::Probe)) return;
-                            const std::string now = ReadHead().resource_version;
-                            if (now.empty())
+                            const ListHead head = ReadHead();
+                            if (head.resource_version.empty()) {
                               return Wait(&Reflector::Probe, "the list that the server sent is not understood");
-                            if (!IsOlder(now, resource_version_)) return Watch();
-                            for (auto& [id, seen] : known_)
-                              seen.resource_version.clear();  // the same number may mean something else now
-                            List();
+                            }
+                            if (IsOlder(head.resource_version, resource_version_)) return ListAnew();
+                            items_seen_ += head.remaining;
+                            then();
                           }});
+}
+
+// In another history the same number may mean something else.
+void Reflector::ListAnew() {
+  for (auto& [id, seen] : known_) seen.resource_version.clear();
+  List();
 }
 
 }  // namespace egress::source

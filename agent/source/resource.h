@@ -25,10 +25,13 @@ struct Resource {
   std::string VersionPath(const std::string& version) const {
     return (group.empty() ? "/api/" : "/apis/" + group + "/") + version;
   }
-  std::string ListPath(const std::string& version) const { return VersionPath(version) + "/" + plural; }
+  // Of one namespace, or of all.
+  std::string ListPath(const std::string& version, const std::string& ns = "") const {
+    return VersionPath(version) + (ns.empty() ? "" : "/namespaces/" + ns) + "/" + plural;
+  }
   // Of Namespaces `id.ns` is empty.
   std::string ObjectPath(const std::string& version, const policy::ObjectId& id) const {
-    return VersionPath(version) + (id.ns.empty() ? "" : "/namespaces/" + id.ns) + "/" + plural + "/" + id.name;
+    return ListPath(version, id.ns) + "/" + id.name;
   }
 };
 

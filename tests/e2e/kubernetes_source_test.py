@@ -177,6 +177,25 @@ class FaultsOfTheServer(KubernetesCase):
         self.eventually_refused(ORIGIN, 5002)
         self.assert_reaches(ORIGIN, 5000)
 
+    def test_a_restored_backup_is_seen_also_where_versions_are_past_ours_again(self):
+        before = self.api.snapshot()
+        self.agent.apply(egress("late", tcp_port(5001)))
+        self.assert_reaches(ORIGIN, 5001)
+        self.api.restore(before, 100)
+        self.api.cut()
+        self.eventually_refused(ORIGIN, 5001)
+        self.agent.wait_watching("Egress")
+        self.agent.apply(egress("late", tcp_port(5001)))
+        before = self.api.snapshot()
+        self.agent.delete(egress("late"))
+        self.eventually_refused(ORIGIN, 5001)
+        self.api.restore(before, 100)
+        self.api.cut()
+        self.eventually_reaches(ORIGIN, 5001)
+        self.api.delete(egress("late"))
+        self.eventually_refused(ORIGIN, 5001)
+        self.assert_reaches(ORIGIN, 5000)
+
     def test_a_server_that_refuses_leaves_what_is_in_force(self):
         def fault(request):
             if request.path.endswith("egresses"):

@@ -161,10 +161,11 @@ class ApiServer:
         with self.lock:
             return copy.deepcopy(self.objects), self.version
 
-    def restore(self, snapshot):
-        """As etcd from a backup: versions go back."""
+    def restore(self, snapshot, writes=0):
+        """As etcd from a backup: versions go back. `writes`: how many others have made before anybody asks."""
         with self.lock:
-            self.objects, self.version = copy.deepcopy(snapshot)
+            self.objects, version = copy.deepcopy(snapshot)
+            self.version = version + writes
             self.history.clear()
             self.oldest = 0
 
@@ -208,11 +209,8 @@ class ApiServer:
 
     @staticmethod
     def matches(item, selector):
-        if not selector:
-            return True
-        field, value = selector.split("=", 1)
-        assert field == "spec.nodeName", field
-        return item.get("spec", {}).get("nodeName", "") == value
+        found = {"spec.nodeName": item.get("spec", {}).get("nodeName", ""), "metadata.name": item["metadata"]["name"]}
+        return all(found[field] == value for field, value in (one.split("=", 1) for one in selector.split(",") if one))
 
     @staticmethod
     def labelled(item, selector):
@@ -237,6 +235,8 @@ class ApiServer:
             if start + limit < len(items):
                 token = json.dumps({"version": version, "start": start + limit}).encode()
                 metadata["continue"] = base64.urlsafe_b64encode(token).decode()
+                if not query.keys() & {"fieldSelector", "labelSelector"}:
+                    metadata["remainingItemCount"] = len(items) - start - limit
             # As the real one does, the items of core kinds say nothing of their kind.
             strip = ("kind", "apiVersion") if group_version == "v1" else ()
             return {"kind": kind + "List", "apiVersion": group_version, "metadata": metadata,

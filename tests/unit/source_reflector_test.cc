@@ -37,7 +37,21 @@ std::string Bookmark(int version) {
 }
 
 bool IsWatch(const Request& request) { return request.target.find("watch=1") != std::string::npos; }
-bool IsProbe(const Request& request) { return request.target.ends_with("?limit=1"); }
+bool IsProbe(const Request& request) {
+  return request.target.ends_with("?limit=1") || request.target.find("?limit=1&") != std::string::npos;
+}
+
+// What a server that has `objects` (versions by name) says to a probe.
+std::string OnePage(const Request& request, int version, const std::map<std::string, int>& objects) {
+  const std::string selector = "/namespaces/curl/egresses?limit=1&fieldSelector=metadata.name%3D";
+  if (const auto at = request.target.find(selector); at != std::string::npos) {
+    const auto found = objects.find(request.target.substr(at + selector.size()));
+    return List(version, found == objects.end() ? "" : Item(found->first, found->second));
+  }
+  const auto& [name, first] = *objects.begin();
+  std::string page = List(version, Item(name, first), "more");
+  return page.insert(page.find("\"continue\""), "\"remainingItemCount\":" + std::to_string(objects.size() - 1) + ",");
+}
 
 // A reflector of Egress, what it has told, and the loop that it lives in.
 class ReflectorTest : public ::testing::Test {
@@ -165,7 +179,7 @@ TEST_F(ReflectorTest, AStreamThatIsCutInTheMiddleOfALineGoesOnWhereItWas) {
   std::atomic<int> watches = 0;
   Start([&](const Request& request, const Connection& connection) {
     if (!IsWatch(request)) {
-      connection.Answer(200, IsProbe(request) ? List(15, Item("a", 7)) : List(10, Item("a", 7)));
+      connection.Answer(200, IsProbe(request) ? OnePage(request, 15, {{"a", 7}, {"b", 12}}) : List(10, Item("a", 7)));
       return true;
     }
     connection.BeginChunks();
@@ -231,6 +245,64 @@ TEST_F(ReflectorTest, VersionsThatHaveGoneBackAreSeenAndEverythingIsReadAgain) {
   });
   RunUntil([&] { return Requests("resourceVersion=60&") == 1; });
   EXPECT_EQ(batches_.back(), "+curl/a -curl/b") << "the same number may be another version";
+}
+
+// While etcd came back from a backup, others wrote so much that its versions are past ours again.
+TEST_F(ReflectorTest, AnotherHistoryIsSeenByTheObjectThatChangedLast) {
+  std::atomic<int> lists = 0;
+  Start([&](const Request& request, const Connection& connection) {
+    if (IsProbe(request)) {
+      connection.Answer(200, OnePage(request, 160, {{"a", 50}, {"c", 155}}));
+    } else if (!IsWatch(request)) {
+      connection.Answer(200, lists++ == 0 ? List(100, Item("b", 90) + "," + Item("a", 50))
+                                          : List(160, Item("a", 50) + "," + Item("c", 155)));
+    } else {
+      connection.BeginChunks();
+      if (lists > 1) connection.WaitClosed();
+      return false;
+    }
+    return true;
+  });
+  RunUntil([&] { return Requests("resourceVersion=160&") == 1; });
+  EXPECT_EQ(batches_.back(), "+curl/a +curl/c -curl/b");
+}
+
+TEST_F(ReflectorTest, AnotherHistoryIsSeenByTheNumberOfObjects) {
+  std::atomic<int> lists = 0;
+  Start([&](const Request& request, const Connection& connection) {
+    if (IsProbe(request)) {
+      connection.Answer(200, OnePage(request, 160, {{"a", 50}, {"b", 40}}));
+    } else if (!IsWatch(request)) {
+      connection.Answer(200, List(lists++ == 0 ? 100 : 160, Item("a", 50) + "," + Item("b", 40)));
+    } else {
+      connection.BeginChunks();
+      if (lists > 1) connection.WaitClosed();
+      connection.Chunk(Event("DELETED", Item("b", 110)));
+      return false;
+    }
+    return true;
+  });
+  RunUntil([&] { return Requests("resourceVersion=160&") == 1; });
+  EXPECT_EQ(objects_.size(), 2U);
+}
+
+TEST_F(ReflectorTest, TheSameHistoryIsWatchedOn) {
+  std::atomic<int> watches = 0;
+  Start([&](const Request& request, const Connection& connection) {
+    if (IsProbe(request)) {
+      connection.Answer(200, OnePage(request, 160, {{"a", 50}, {"b", 90}}));
+    } else if (!IsWatch(request)) {
+      connection.Answer(200, List(100, Item("b", 90) + "," + Item("a", 50) + "," + Item("c", 20)));
+    } else {
+      connection.BeginChunks();
+      if (watches++ > 0) connection.WaitClosed();
+      connection.Chunk(Event("DELETED", Item("c", 110)));
+      return false;
+    }
+    return true;
+  });
+  RunUntil([&] { return Requests("resourceVersion=110&") == 1; });
+  EXPECT_EQ(Requests("limit=250"), 1U);
 }
 
 TEST_F(ReflectorTest, WhatTheServerAsksForIsWaited) {
