@@ -2,6 +2,8 @@
 
 #include <nlohmann/json.hpp>
 
+#include "agent/cni/result.h"
+
 namespace egress::node {
 namespace {
 
@@ -47,11 +49,7 @@ void ReadResult(const json& result, Sandbox& sandbox) {
   for (const json& interface : List(result, "interfaces")) {
     if (sandbox.netns.empty() && interface.is_object()) sandbox.netns = Text(interface, "sandbox");
   }
-  for (const json& ip : List(result, "ips")) {
-    if (!ip.is_object()) continue;
-    const std::string text = Text(ip, "address");  // with the length of its prefix
-    if (const auto address = ParseAddress(text.substr(0, text.find('/')))) sandbox.addresses.push_back(*address);
-  }
+  sandbox.addresses = cni::PodAddresses(result);
 }
 
 }  // namespace

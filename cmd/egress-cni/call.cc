@@ -7,6 +7,7 @@
 #include <variant>
 
 #include "agent/cni/conflist.h"
+#include "agent/cni/result.h"
 
 namespace egress::cni {
 
@@ -77,29 +78,6 @@ std::size_t RankOf(std::string_view version) {
   return static_cast<std::size_t>(std::ranges::find(kVersions, version) - std::begin(kVersions));
 }
 
-// Addresses of `ips` but those of interfaces on the node (section 5: interfaces without a sandbox). Whatever is not as it
-// should be is skipped: it is for the plugin that wrote it to answer for.
-std::vector<Address> AddressesOf(const json& result) {
-  std::vector<Address> addresses;
-  const auto ips = result.find("ips");
-  if (ips == result.end() || !ips->is_array()) return addresses;
-  const auto interfaces = result.find("interfaces");
-  for (const json& ip : *ips) {
-    if (!ip.is_object()) continue;
-    const auto at = ip.find("interface");
-    if (at != ip.end() && at->is_number_unsigned() && interfaces != result.end() && interfaces->is_array()) {
-      const auto index = at->get<std::size_t>();
-      if (index < interfaces->size() && (*interfaces)[index].is_object() &&
-          Text((*interfaces)[index], "sandbox").empty()) {
-        continue;
-      }
-    }
-    const std::string text = Text(ip, "address");
-    if (const auto address = ParseAddress(text.substr(0, text.find('/')))) addresses.push_back(*address);
-  }
-  return addresses;
-}
-
 // "K8S_POD_NAMESPACE=curl;K8S_POD_NAME=curl-1"
 std::string Argument(std::string_view arguments, std::string_view name) {
   while (!arguments.empty()) {
@@ -134,7 +112,7 @@ std::variant<Call, Failure> Read(const Command& command, const Environment& envi
   const auto previous = configuration.find("prevResult");
   if (previous != configuration.end() && previous->is_object()) {
     call.previous = RawMember(input, "prevResult");
-    call.addresses = AddressesOf(*previous);
+    call.addresses = PodAddresses(*previous);
   } else if (command.previous) {
     return Failure{Code::kConfiguration, "prevResult is missing",
                    "egress-cni makes no network: it has to come after the plugin that does"};

@@ -79,9 +79,10 @@ std::string Cached(const std::string& more, const std::string& interface = "eth0
 constexpr const char* kResult =
     R"(,"result":{"cniVersion":"0.3.1","interfaces":[{"name":"veth1","mac":"02:00:00:00:00:01"},)"
     R"({"name":"eth0","sandbox":"/var/run/netns/cni-1"}],)"
-    R"("ips":[{"address":"10.0.0.2/24","interface":1},{"address":"fd00::2/64","interface":1},{"address":"?"}]})";
+    R"("ips":[{"address":"10.0.0.2/24","interface":1},{"address":"fd00::2/64","interface":1},)"
+    R"({"address":"10.0.0.1/24","interface":0},{"address":"?"}]})";
 
-TEST(CachedSandbox, NamesThePodItsNamespaceAndItsAddresses) {
+TEST(CachedSandbox, NamesThePodItsNamespaceAndItsAddressesWithoutTheNodes) {
   const auto sandbox = ParseCachedSandbox(Cached(kResult));
   ASSERT_TRUE(sandbox.has_value());
   EXPECT_EQ(sandbox->container_id, "c1");
