@@ -19,8 +19,6 @@ class NetnsFolder {
  public:
   explicit NetnsFolder(std::string folder) : folder_(std::move(folder)) {}
 
-  const std::string& folder() const { return folder_; }
-
   // Where `netns` is bound; nullopt: nowhere in here.
   std::optional<std::string> PathOf(const Fd& netns) const;
 

@@ -31,7 +31,6 @@ class PodCgroups {
 
   // The folders of the pod, one for each root that has it, in their order; empty where there is none.
   std::vector<std::string> FoldersOf(const std::string& uid) const;
-  bool empty() const { return pods_.empty(); }
   std::set<std::string> Uids() const;
 
   // What could not be watched, in words, since the last call: then pods may be found late.

@@ -138,14 +138,10 @@ struct Pod {
 
   // As Kubernetes has them; empty where the manifest says nothing.
   std::string node_name;                  // spec.nodeName
-  std::string qos_class;                  // status.qosClass: Guaranteed, Burstable, BestEffort
   std::string phase;                      // status.phase: Pending, Running, Succeeded, Failed, Unknown
-  std::string dns_policy;                 // spec.dnsPolicy: ClusterFirst, Default, None, ...
   std::vector<std::string> name_servers;  // spec.dnsConfig.nameservers
-  std::string config_hash;     // annotation kubernetes.io/config.hash: of a mirror pod, the UID of its static pod
-  std::string config_source;   // annotation kubernetes.io/config.source: file, http, api
-  bool being_deleted = false;  // metadata.deletionTimestamp is set
-  bool net_admin = false;      // a container is privileged or has CAP_NET_ADMIN
+  std::string config_hash;  // annotation kubernetes.io/config.hash: of a mirror pod, the UID of its static pod
+  bool net_admin = false;   // a container is privileged or has CAP_NET_ADMIN
   std::vector<std::string> containers;  // names of all of them, init containers first
 };
 

@@ -23,10 +23,8 @@ struct Same {
   bool operator()(const Pod& a, const Pod& b) const {
     return a.uid == b.uid && a.service_account == b.service_account && a.addresses == b.addresses &&
            a.host_network == b.host_network && a.netns_path == b.netns_path && a.cgroup_path == b.cgroup_path &&
-           a.node_name == b.node_name && a.qos_class == b.qos_class && a.phase == b.phase &&
-           a.dns_policy == b.dns_policy && a.name_servers == b.name_servers && a.config_hash == b.config_hash &&
-           a.config_source == b.config_source && a.being_deleted == b.being_deleted && a.net_admin == b.net_admin &&
-           a.containers == b.containers;
+           a.node_name == b.node_name && a.phase == b.phase && a.name_servers == b.name_servers &&
+           a.config_hash == b.config_hash && a.net_admin == b.net_admin && a.containers == b.containers;
   }
   template <typename A, typename B>
   bool operator()(const A&, const B&) const {

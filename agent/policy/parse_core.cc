@@ -92,16 +92,12 @@ void ReadDetails(const Node& root, const std::map<std::string, std::string>& ann
     return found == annotations.end() ? std::string() : found->second;
   };
   pod->node_name = StringAt(root, "spec.nodeName");
-  pod->qos_class = StringAt(root, "status.qosClass");
   pod->phase = StringAt(root, "status.phase");
-  pod->dns_policy = StringAt(root, "spec.dnsPolicy");
   if (const Node* servers = root.FindPath("spec.dnsConfig.nameservers")) {
     for (const Node& server : servers->children) pod->name_servers.push_back(server.text);
   }
   // Of a mirror pod, which kubelet never runs itself. Anybody may write the annotations of any other pod.
   if (annotations.contains("kubernetes.io/config.mirror")) pod->config_hash = annotation("kubernetes.io/config.hash");
-  pod->config_source = annotation("kubernetes.io/config.source");
-  pod->being_deleted = !StringAt(root, "metadata.deletionTimestamp").empty();
   ReadContainers(root, pod);
 }
 

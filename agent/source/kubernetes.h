@@ -30,7 +30,6 @@ class KubernetesSource {
 
   void Start();
 
-  bool synced() const { return synced_; }
   const std::string& server() const { return http_.access().server; }
   const std::string& node_name() const { return node_name_; }
   std::vector<KindState> Kinds() const;

@@ -50,18 +50,16 @@ Json TrimContainers(const Json* containers) {
 }
 
 void TrimPod(const Json& object, const Json* metadata, Json* trimmed) {
-  for (const char* field : {"uid", "deletionTimestamp"}) {
-    if (const Json* value = Member(metadata, field)) (*trimmed)["metadata"][field] = *value;
-  }
+  if (const Json* uid = Member(metadata, "uid")) (*trimmed)["metadata"]["uid"] = *uid;
   (*trimmed)["metadata"]["annotations"] = WithPrefix(Member(metadata, "annotations"), "kubernetes.io/config.");
   const Json* spec = Member(&object, "spec");
-  Json kept = Pick(spec, {"nodeName", "serviceAccountName", "serviceAccount", "hostNetwork", "dnsPolicy"});
+  Json kept = Pick(spec, {"nodeName", "serviceAccountName", "serviceAccount", "hostNetwork"});
   if (const Json* dns = Member(spec, "dnsConfig")) kept["dnsConfig"] = Pick(dns, {"nameservers"});
   for (const char* list : {"initContainers", "containers", "ephemeralContainers"}) {
     if (const Json* containers = Member(spec, list)) kept[list] = TrimContainers(containers);
   }
   (*trimmed)["spec"] = std::move(kept);
-  (*trimmed)["status"] = Pick(Member(&object, "status"), {"phase", "qosClass", "podIP", "podIPs"});
+  (*trimmed)["status"] = Pick(Member(&object, "status"), {"phase", "podIP", "podIPs"});
 }
 
 }  // namespace

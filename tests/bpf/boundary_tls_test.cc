@@ -190,7 +190,9 @@ TEST_F(BoundaryTls, BoundsWhatAHelloTakesOfTheStream) {
     EXPECT_EQ(sent == stream.size(), passes);
     EXPECT_LE(sent, static_cast<std::size_t>(EGRESS_HELLO_STREAM));
     EXPECT_EQ(pod_->TakeTold(), passes ? kAllowed : Denied(EGRESS_REASON_NOT_TLS));
-    if (!passes) EXPECT_EQ(KeptChunks(), 0u) << "nothing is left of what was refused";
+    if (!passes) {
+      EXPECT_EQ(KeptChunks(), 0u) << "nothing is left of what was refused";
+    }
     socket_->Forget();
   }
 }

@@ -92,7 +92,7 @@ TEST_F(Cgroups, WhatIsNoPodIsNot) {
        {"pod" + uid, "system.slice/pod" + uid, "burstable/pod" + uid, "x.service/kubepods/pod" + uid}) {
     world_.Make(folder);
   }
-  EXPECT_TRUE(Open({world_.root()}).empty());
+  EXPECT_TRUE(Open({world_.root()}).Uids().empty());
 }
 
 TEST_F(Cgroups, ContainersAndProcessesThatComeAndGoAreTold) {

@@ -455,19 +455,14 @@ TEST(Store, APodIsReadWithWhatKubernetesSaysOfIt) {
                         R"({"phase": "Running", "qosClass": "Burstable"})");
   EXPECT_EQ(TextOf(store.Findings()), "");
   EXPECT_EQ(full.node_name, "node1");
-  EXPECT_EQ(full.dns_policy, "None");
   EXPECT_EQ(full.name_servers, std::vector<std::string>{"192.0.2.53"});
   EXPECT_EQ(full.config_hash, "0123abcd");
-  EXPECT_EQ(full.config_source, "file");
   EXPECT_EQ(full.phase, "Running");
-  EXPECT_EQ(full.qos_class, "Burstable");
   EXPECT_EQ(full.containers, (std::vector<std::string>{"osm-init", "app", "envoy"}));
-  EXPECT_TRUE(full.being_deleted);
   EXPECT_TRUE(full.net_admin);
   const Pod bare = read("", R"({"containers": [{"name": "app", "securityContext": {"capabilities":
       {"add": ["NET_RAW"], "drop": ["NET_ADMIN"]}}}]})",
                         "{}");
-  EXPECT_FALSE(bare.being_deleted);
   EXPECT_FALSE(bare.net_admin);
   EXPECT_EQ(bare.phase, "");
   EXPECT_TRUE(read("", R"({"containers": [{"securityContext": {"privileged": true}}]})", "{}").net_admin);

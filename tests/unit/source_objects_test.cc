@@ -120,7 +120,6 @@ TEST(Object, OfAPodOnlyWhatIsReadStaysAndNoAnnotationThatAManifestHas) {
   EXPECT_EQ(pod->netns_path, "");
   EXPECT_EQ(pod->config_hash, "h");
   EXPECT_TRUE(pod->net_admin);
-  EXPECT_EQ(pod->qos_class, "Burstable");
 }
 
 TEST(Object, OfOurKindsWhatNobodyKnowsIsReportedAndWhatTheServerAddsIsNot) {
