@@ -51,7 +51,8 @@ stop_quiet_work() {
   local group
   [[ -z $installing || ${#quiet_groups[@]} == 0 ]] || wait "${quiet_groups[0]}" || true
   for group in "${quiet_groups[@]}"; do
-    kill -TERM -- "-$group" 2>/dev/null || true
+    # By its own number while it has not made itself a group yet.
+    kill -TERM -- "-$group" 2>/dev/null || kill -TERM "$group" 2>/dev/null || true
     wait "$group" 2>/dev/null || true
   done
   quiet_groups=()
