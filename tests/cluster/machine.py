@@ -102,7 +102,8 @@ class Machine:
         group, init = root / self.group, root / self.group / "init"
         init.mkdir()
         for pid in (group / "cgroup.procs").read_text(encoding="ascii").split():
-            (init / "cgroup.procs").write_text(pid)
+            with contextlib.suppress(ProcessLookupError):  # it has ended
+                (init / "cgroup.procs").write_text(pid)
         for controller in (root / "cgroup.controllers").read_text(encoding="ascii").split():
             for folder in (root, group):
                 with contextlib.suppress(OSError):

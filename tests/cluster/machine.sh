@@ -49,6 +49,10 @@ for folder in /var/lib /var/log /opt; do
 done
 cp -a "$home/etc/." /run/etc/upper
 mount -t overlay etc -o lowerdir=/etc,upperdir=/run/etc/upper,workdir=/run/etc/work /etc
+# What others than the tests write there has to outlive a reboot.
+if [ -d "$home/etc/cni/net.d" ]; then
+  mount --bind "$home/etc/cni/net.d" /etc/cni/net.d
+fi
 
 mount --make-rshared /
 touch "$home/ready"

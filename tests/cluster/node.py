@@ -1,5 +1,6 @@
 """A node: containerd, runc, the bridge CNI plugin and kubelet on a machine of their own."""
 
+import contextlib
 import json
 import pathlib
 import shutil
@@ -96,7 +97,8 @@ class Node(Machine):
     def reboot(self, pki):
         """Power off and on: pods, /run and bpffs are gone, the disk is as it was."""
         self.shut_down()
-        namespaces.ip(self.netns, "link del cni0\n")
+        with contextlib.suppress(RuntimeError):  # there is none before a pod has started
+            namespaces.ip(self.netns, "link del cni0\n")
         self.boot()
         self.start_all(pki)
 
