@@ -13,7 +13,8 @@ namespace egress::report {
 
 namespace {
 
-constexpr int kBacklog = 16;
+// A whole node's pods may start at once, and a request of egress-cni that does not even reach the queue leaves its pod held.
+constexpr int kBacklog = 4096;
 
 // A path in the file system as the address of a socket. sun_path holds 107 characters only; a longer path is named
 // through a descriptor of its folder, which this keeps open.

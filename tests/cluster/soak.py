@@ -1,6 +1,7 @@
 """The tests on a real cluster that take long. `soak.py CLASS.test` runs one."""
 
 import collections
+import contextlib
 import json
 import pathlib
 import re
@@ -128,6 +129,15 @@ class Large(ClusterCase):
         found = re.search(f"^{pattern} (\\S+)$", page, re.MULTILINE)
         return found and float(found[1])
 
+    @staticmethod
+    def connects_soon(pod, port):
+        """A pod that is held to the mesh gets no answer."""
+        try:
+            pod.connect(ORIGIN, port, timeout=0.3).close()
+        except TimeoutError:
+            return False
+        return True
+
     def test_ten_thousand_objects_and_two_hundred_pods(self):
         self.namespace("large")
         node = self.cluster.nodes[0]
@@ -147,7 +157,13 @@ class Large(ClusterCase):
                           "containers": [{"name": "main", "image": layout.POD_IMAGE}]}}}})
         self.cluster.kubectl("rollout", "status", "-n", "large", "deployment/curl", "--timeout=400s", timeout=420)
         pods = [Pod(node, found) for found in self.cluster.get("pods", None, "large", "-l", "app=curl")]
-        print(f"{self.PODS} pods were ready after {time.monotonic() - began:.0f} s", flush=True)
+        said = (node.home / "log" / "containerd.log").read_text(encoding="utf-8")
+        print(f"{self.PODS} pods were ready after {time.monotonic() - began:.0f} s, of which egress-cni held "
+              f"{said.count('it is held to the mesh until')} to the mesh at first", flush=True)
+        for pod in pods:
+            with contextlib.closing(pod.open()):
+                self.eventually(f"{pod} is held no more", lambda pod=pod: self.connects_soon(pod, TCP_PORT))
+                self.assert_connect_refused(pod, ORIGIN, OTHER_TCP_PORT)
         agent = self.agent(node)
         before = self.metric(node, "process_start_time_seconds")
         agent.kill()

@@ -1,7 +1,10 @@
 """egress-cni with its agent: pods are governed from their first packet, and taken over when the agent was away."""
 
+import concurrent.futures
 import json
+import os
 import pathlib
+import signal
 import sys
 import threading
 
@@ -13,6 +16,7 @@ from support.case import WorldCase, main, tcp_port
 from support.manifests import egress
 from support.world import MESH, ORIGIN, World
 
+STARTS = 24
 CONFLIST = {"cniVersion": "1.0.0", "name": "pods", "plugins": [{"type": "bridge", "bridge": "cni0"}]}
 
 
@@ -147,6 +151,20 @@ class AgentThere(CniCase):
         self.wait_governed(pod)
         self.assert_governed(pod)
         self.eventually("nothing is held", lambda: pod.key not in str(self.agent.status()["problems"]))
+
+    def test_many_starts_at_once_that_an_agent_is_too_slow_for_are_taken_up(self):
+        pods = [self.new_pod() for _ in range(STARTS)]
+        os.kill(self.agent.process.pid, signal.SIGSTOP)
+        try:
+            with concurrent.futures.ThreadPoolExecutor(STARTS) as pool:
+                for done in pool.map(self.add, pods):
+                    self.assertIn("is held to the mesh until the agent governs it", done.stderr)
+            self.assert_held(pods[-1])
+        finally:
+            os.kill(self.agent.process.pid, signal.SIGCONT)
+        for pod in pods:
+            self.wait_governed(pod)
+            self.assert_governed(pod)
 
     def test_a_late_del_of_an_old_sandbox_hurts_nothing(self):
         pod = self.new_pod()
