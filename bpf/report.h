@@ -69,7 +69,8 @@ static __always_inline int worth_telling(const struct flow *flow, __u32 slot, __
  * destination's family. */
 static __always_inline void expect_source(struct event *event)
 {
-	struct pod *pod = bpf_map_lookup_elem(&pods, &event->cookie);
+	__u64 cookie = event->cookie; /* Linux 6.1 takes no key from the memory of a ring buffer */
+	struct pod *pod = bpf_map_lookup_elem(&pods, &cookie);
 
 	if (!pod)
 		return;
