@@ -118,8 +118,10 @@ CniServer::State Cni::StateOf(const cni::Request& request) const {
 std::vector<std::string> Cni::Problems() const {
   std::vector<std::string> problems;
   if (installer_ && !installer_->problem().empty()) problems.push_back("CNI: " + installer_->problem());
-  for (const std::string& pod : server_->Held()) {
-    problems.push_back(pod + " is not known from the API: it reaches nothing but the mesh until it is");
+  for (const policy::ObjectId& pod : server_->Held()) {
+    const bool known = parts_.store.FindPod(pod).pod != nullptr;
+    problems.push_back(pod.ToString() + (known ? " waits for its rules" : " is not known from the API") +
+                       ": it reaches nothing but the mesh until " + (known ? "they are in force" : "it is"));
   }
   return problems;
 }

@@ -141,12 +141,12 @@ void CniServer::Look() {
   }
 }
 
-std::vector<std::string> CniServer::Held() const {
-  std::vector<std::string> names;
+std::vector<policy::ObjectId> CniServer::Held() const {
+  std::vector<policy::ObjectId> held;
   for (const Pod& pod : pods_) {
-    if (pod.client < 0) names.push_back(IdOf(pod.request).ToString());
+    if (pod.client < 0) held.push_back(IdOf(pod.request));
   }
-  return names;
+  return held;
 }
 
 void CniServer::Answer(int fd, std::string_view answer) {

@@ -38,8 +38,8 @@ class CniServer {
 
   // Something has come into force, or is known now: looks at all that is held.
   void Look();
-  // Pods that are held to the mesh because they are not known (yet).
-  std::vector<std::string> Held() const;
+  // Pods that egress-cni holds to the mesh still.
+  std::vector<policy::ObjectId> Held() const;
 
  private:
   struct Client {
