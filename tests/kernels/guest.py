@@ -11,6 +11,7 @@ import json
 import os
 import pathlib
 import re
+import resource
 import shutil
 import signal
 import subprocess
@@ -86,6 +87,7 @@ def run_test(test, folder):
 
 
 def main():
+    resource.setrlimit(resource.RLIMIT_NOFILE, (1 << 20, 1 << 20))  # as a service has it; the kernel begins with 4096
     plan, kernel = json.loads(PLAN.read_text(encoding="utf-8")), os.uname().release
     tell(f"booted {kernel}")
     if "command" in plan:

@@ -18,7 +18,8 @@ ROOT = HERE.parents[1]
 PYTHON = pathlib.Path("/usr/bin/python3")
 # What tests and programs call; what this machine does not have, busybox may have.
 PROGRAMS = ["bash", "bpftool", "curl", "dnsmasq", "env", "ethtool", "findmnt", "ip", "kmod", "mount", "nft", "nsenter",
-            "openssl", "setpriv", "sh", "ss", "sysctl", "tc", "umount", "unshare"]
+            "openssl", "setpriv", "sh", "ss", "sysctl", "tc", "umount", "unshare",
+            "wg"]
 FILES = ["/etc/group", "/etc/hosts", "/etc/nsswitch.conf", "/etc/passwd", "/etc/protocols", "/etc/services",
          "/etc/ssl/openssl.cnf", "/usr/lib/ssl/openssl.cnf", "/etc/iproute2"]
 MODULES = ["arch", "crypto", "drivers/net", "lib", "net"]
