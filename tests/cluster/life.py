@@ -107,8 +107,8 @@ class Life(LifeCase):
             self.cluster.control.start_api_server()
             self.cluster.control.wait_until_ready()
         self.assert_governed()
+        self.wait_for_agents()  # kubelet waits longer each time before it starts one again
         self.add_rule("after")
-        self.wait_for_agents()
         for line in lines:
             clients.exchange(line)
 
