@@ -112,7 +112,7 @@ void Reflector::OnWatchEnd(const HttpClient::Outcome& outcome) {
 // watch has ended before its time, the server is asked where it is, how many objects it has, and for the one that changed
 // last. Where that is not what is known the list is made again. With a selector a server does not count; those are few.
 void Reflector::Probe() {
-  if (!resource_.field_selector.empty()) return List();
+  if (!resource_.field_selector.empty()) return ListAnew();
   AskForOne({}, [this] {
     if (items_seen_ != known_.size()) return ListAnew();
     const auto newest = std::max_element(known_.begin(), known_.end(), [](const auto& a, const auto& b) {

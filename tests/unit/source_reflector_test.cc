@@ -63,7 +63,7 @@ class ReflectorTest : public ::testing::Test {
     access.server = server_->url();
     http_ = std::make_unique<HttpClient>(*loop_, access, "test");
     for (const Resource& resource : PolicyResources("node1")) {
-      if (resource.kind != "Egress") continue;
+      if (resource.kind != kind_) continue;
       reflector_ = std::make_unique<Reflector>(
           *loop_, *http_, resource,
           Reflector::Callbacks{[this](std::vector<ObjectChange> changes) { Apply(changes); }, [this] { ++synced_; },
@@ -118,6 +118,7 @@ class ReflectorTest : public ::testing::Test {
     }));
   }
 
+  std::string kind_ = "Egress";
   std::unique_ptr<HttpServer> server_;
   std::optional<EventLoop> loop_;
   std::unique_ptr<HttpClient> http_;
@@ -284,6 +285,28 @@ TEST_F(ReflectorTest, AnotherHistoryIsSeenByTheNumberOfObjects) {
   });
   RunUntil([&] { return Requests("resourceVersion=160&") == 1; });
   EXPECT_EQ(objects_.size(), 2U);
+}
+
+// A kind that is selected is not counted by the server.
+TEST_F(ReflectorTest, AnotherHistoryOfPodsIsReadWhateverTheirVersions) {
+  kind_ = "Pod";
+  const auto pod = [](const std::string& name, int version) {
+    return R"({"metadata":{"name":")" + name + R"(","namespace":"curl","uid":"u","resourceVersion":")" +
+           std::to_string(version) + R"("},"spec":{"nodeName":"node1"}})";
+  };
+  std::atomic<int> lists = 0;
+  Start([&](const Request& request, const Connection& connection) {
+    if (!IsWatch(request)) {
+      connection.Answer(200, lists++ == 0 ? List(100, pod("a", 90) + "," + pod("b", 95)) : List(60, pod("a", 50)));
+    } else {
+      connection.BeginChunks();
+      if (lists > 1) connection.WaitClosed();
+      return false;
+    }
+    return true;
+  });
+  RunUntil([&] { return Requests("resourceVersion=60&") == 1; });
+  EXPECT_EQ(batches_.back(), "+curl/a -curl/b");
 }
 
 TEST_F(ReflectorTest, TheSameHistoryIsWatchedOn) {
