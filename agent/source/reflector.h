@@ -1,8 +1,8 @@
 // Reflector: all objects of one kind, as the API server has them: a list, then a watch from where the list ended.
 //
 // What is known stays known while the server is away. When a watch cannot go on (its resourceVersion is too old, or the
-// server's history is another one, as after a restored backup) the list is made again, and its difference to what was known is
-// told in one piece.
+// server's history is another one, as after a restored backup) the list is made again, and its difference to what was
+// known is told in one piece.
 #pragma once
 
 #include <chrono>

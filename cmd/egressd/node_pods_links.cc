@@ -1,8 +1,8 @@
 // NodePods: the interfaces of the pods that are present, as they change.
 #include <sys/epoll.h>
 
-#include "agent/node/interface_guard.h"
 #include "agent/base/link_name.h"
+#include "agent/node/interface_guard.h"
 #include "cmd/egressd/node_pods.h"
 
 namespace egress::agent {
