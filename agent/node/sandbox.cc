@@ -2,6 +2,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "agent/base/json_fields.h"
 #include "agent/cni/result.h"
 
 namespace egress::node {
@@ -9,19 +10,8 @@ namespace {
 
 using nlohmann::json;
 
-std::string Text(const json& object, const char* key) {
-  const auto found = object.find(key);
-  return found != object.end() && found->is_string() ? found->get<std::string>() : std::string();
-}
-
-const json& List(const json& object, const char* key) {
-  static const json kNone = json::array();
-  const auto found = object.find(key);
-  return found != object.end() && found->is_array() ? *found : kNone;
-}
-
 void ReadArguments(const json& cached, Sandbox& sandbox) {
-  for (const json& pair : List(cached, "cniArgs")) {
+  for (const json& pair : ListAt(cached, "cniArgs")) {
     if (!pair.is_array() || pair.size() != 2 || !pair[0].is_string() || !pair[1].is_string()) continue;
     const auto name = pair[0].get<std::string>();
     if (name == "K8S_POD_NAMESPACE") sandbox.pod_namespace = pair[1].get<std::string>();
@@ -32,12 +22,10 @@ void ReadArguments(const json& cached, Sandbox& sandbox) {
 
 // What kubelet asked the runtime for, which hands it to plugins of that capability.
 void ReadResolvers(const json& cached, Sandbox& sandbox) {
-  const auto capabilities = cached.find("capabilityArgs");
-  if (capabilities == cached.end() || !capabilities->is_object()) return;
-  const auto dns = capabilities->find("dns");
-  if (dns == capabilities->end() || !dns->is_object()) return;
+  const json* dns = Member(Member(&cached, "capabilityArgs"), "dns");
+  if (dns == nullptr) return;
   for (const char* key : {"Servers", "servers"}) {
-    for (const json& server : List(*dns, key)) {
+    for (const json& server : ListAt(*dns, key)) {
       const auto address = server.is_string() ? ParseAddress(server.get<std::string>()) : std::nullopt;
       if (address) sandbox.resolvers.push_back(*address);
     }
@@ -46,8 +34,8 @@ void ReadResolvers(const json& cached, Sandbox& sandbox) {
 
 // The result names the namespace for each interface that is in there.
 void ReadResult(const json& result, Sandbox& sandbox) {
-  for (const json& interface : List(result, "interfaces")) {
-    if (sandbox.netns.empty() && interface.is_object()) sandbox.netns = Text(interface, "sandbox");
+  for (const json& interface : ListAt(result, "interfaces")) {
+    if (sandbox.netns.empty() && interface.is_object()) sandbox.netns = TextAt(interface, "sandbox");
   }
   sandbox.addresses = cni::PodAddresses(result);
 }
@@ -56,17 +44,17 @@ void ReadResult(const json& result, Sandbox& sandbox) {
 
 std::optional<Sandbox> ParseCachedSandbox(std::string_view text) {
   const json cached = json::parse(text, nullptr, false);
-  if (!cached.is_object() || Text(cached, "kind") != "cniCacheV1") return std::nullopt;
+  if (!cached.is_object() || TextAt(cached, "kind") != "cniCacheV1") return std::nullopt;
   Sandbox sandbox;
-  sandbox.container_id = Text(cached, "containerId");
-  sandbox.netns = Text(cached, "netns");
+  sandbox.container_id = TextAt(cached, "containerId");
+  sandbox.netns = TextAt(cached, "netns");
   ReadArguments(cached, sandbox);
   ReadResolvers(cached, sandbox);
   if (const auto result = cached.find("result"); result != cached.end() && result->is_object()) {
     ReadResult(*result, sandbox);
   }
   if (sandbox.container_id.empty() || sandbox.pod_name.empty() || sandbox.netns.empty()) return std::nullopt;
-  if (Text(cached, "ifName") == "lo") return std::nullopt;
+  if (TextAt(cached, "ifName") == "lo") return std::nullopt;
   return sandbox;
 }
 

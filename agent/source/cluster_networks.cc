@@ -4,7 +4,7 @@
 #include <memory>
 #include <optional>
 
-#include "agent/source/json_fields.h"
+#include "agent/base/json_fields.h"
 #include "agent/source/json_stream.h"
 
 namespace egress::source {

@@ -1,6 +1,6 @@
 #include "agent/source/node_taint.h"
 
-#include "agent/source/json_fields.h"
+#include "agent/base/json_fields.h"
 #include "agent/source/status_text.h"
 
 namespace egress::source {

@@ -1,7 +1,7 @@
 // Reflector: the list, and what to do where there is no such kind. The watch is in reflector_watch.cc.
 #include "agent/source/reflector.h"
 
-#include "agent/source/json_fields.h"
+#include "agent/base/json_fields.h"
 #include "agent/source/resource_version.h"
 #include "agent/source/status_text.h"
 

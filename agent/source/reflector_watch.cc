@@ -1,7 +1,7 @@
 // Reflector: the watch.
 #include <algorithm>
 
-#include "agent/source/json_fields.h"
+#include "agent/base/json_fields.h"
 #include "agent/source/reflector.h"
 #include "agent/source/resource_version.h"
 #include "agent/source/status_text.h"

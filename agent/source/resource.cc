@@ -1,6 +1,6 @@
 #include "agent/source/resource.h"
 
-#include "agent/source/json_fields.h"
+#include "agent/base/json_fields.h"
 
 namespace egress::source {
 namespace {

@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 #include <variant>
 
+#include "agent/base/json_fields.h"
 #include "agent/cni/conflist.h"
 #include "agent/cni/result.h"
 
@@ -69,11 +70,6 @@ std::optional<Failure> CheckEnvironment(const Command& command, const Environmen
   return std::nullopt;
 }
 
-std::string Text(const json& object, const char* key) {
-  const auto found = object.find(key);
-  return found != object.end() && found->is_string() ? found->get<std::string>() : "";
-}
-
 std::size_t RankOf(std::string_view version) {
   return static_cast<std::size_t>(std::ranges::find(kVersions, version) - std::begin(kVersions));
 }
@@ -95,19 +91,16 @@ std::variant<Call, Failure> Read(const Command& command, const Environment& envi
                                  const json& configuration) {
   Call call;
   call.environment = environment;
-  call.version = Text(configuration, "cniVersion");
+  call.version = TextAt(configuration, "cniVersion");
   if (RankOf(command.since) > RankOf(call.version)) {
     return Failure{Code::kVersion, "this cniVersion has no " + std::string(command.name), call.version};
   }
-  if (!IsName(Text(configuration, "name"))) return Failure{Code::kConfiguration, "name is missing or invalid", ""};
-  call.socket = Text(configuration, "socket");
-  call.known = Text(configuration, "known");
+  if (!IsName(TextAt(configuration, "name"))) return Failure{Code::kConfiguration, "name is missing or invalid", ""};
+  call.socket = TextAt(configuration, "socket");
+  call.known = TextAt(configuration, "known");
   call.audit = configuration.contains("audit") && configuration["audit"] == true;
-  const auto namespaces = configuration.find("systemNamespaces");
-  if (namespaces != configuration.end() && namespaces->is_array()) {
-    for (const json& item : *namespaces) {
-      if (item.is_string()) call.system_namespaces.push_back(item.get<std::string>());
-    }
+  for (const json& item : ListAt(configuration, "systemNamespaces")) {
+    if (item.is_string()) call.system_namespaces.push_back(item.get<std::string>());
   }
   const auto previous = configuration.find("prevResult");
   if (previous != configuration.end() && previous->is_object()) {
@@ -124,7 +117,7 @@ std::variant<Call, Failure> Read(const Command& command, const Environment& envi
 }
 
 Answer Version(const json& configuration) {
-  const std::string asked = configuration.is_object() ? Text(configuration, "cniVersion") : "";
+  const std::string asked = TextAt(configuration, "cniVersion");
   json supported = json::array();
   for (const auto version : kVersions) supported.push_back(version);
   return {Dump({{"cniVersion", asked.empty() ? kNewest : asked}, {"supportedVersions", supported}}), 0};
@@ -175,7 +168,7 @@ std::optional<std::string> RawMember(std::string_view text, std::string_view key
 Answer Run(const Environment& environment, const std::string& input, const Actions& actions) {
   const json configuration = json::parse(input, nullptr, false);
   if (environment.command == "VERSION") return Version(configuration);
-  std::string version = configuration.is_object() ? Text(configuration, "cniVersion") : "";
+  std::string version = TextAt(configuration, "cniVersion");
   const std::string answer_version = RankOf(version) < std::size(kVersions) ? version : kNewest;
   const auto command = std::ranges::find(kCommands, environment.command, &Command::name);
   if (command == kCommands.end()) {

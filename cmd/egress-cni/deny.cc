@@ -2,7 +2,6 @@
 
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
-#include <fcntl.h>
 
 #include <algorithm>
 #include <cstring>
@@ -67,34 +66,17 @@ Result<void> AttachClsact(int program, int ifindex) {
 
 }  // namespace
 
-Result<Deny> Deny::Attach(const Veth& veth, const Request& about, std::span<const Prefix> mesh) {
+Result<void> AttachDeny(const Veth& veth, const Request& about, std::span<const Prefix> mesh) {
   libbpf_set_print(nullptr);
   const std::unique_ptr<cni_deny_bpf, void (*)(cni_deny_bpf*)> object(cni_deny_bpf__open(), cni_deny_bpf__destroy);
   if (!object) return ErrnoError("open the BPF object");
   Fill(const_cast<cni_deny&>(reinterpret_cast<const cni_deny&>(object->rodata->deny)), veth, about, mesh);
   if (cni_deny_bpf__load(object.get()) != 0) return ErrnoError("load the BPF program");
-  Fd program(::fcntl(bpf_program__fd(object->progs.egress_cni_deny), F_DUPFD_CLOEXEC, 3));
-  if (!program) return ErrnoError("keep the BPF program");
+  const int program = bpf_program__fd(object->progs.egress_cni_deny);
   LIBBPF_OPTS(bpf_prog_attach_opts, options, .flags = kBefore);
-  if (::bpf_prog_attach_opts(program.get(), veth.host_ifindex, kTcxIngress, &options) == 0) {
-    return Deny(std::move(program), veth.host_ifindex, true);
-  }
+  if (::bpf_prog_attach_opts(program, veth.host_ifindex, kTcxIngress, &options) == 0) return {};
   if (errno != EINVAL) return ErrnoError("attach to " + veth.host_name + " by tcx");
-  if (auto done = AttachClsact(program.get(), veth.host_ifindex); !done) {
-    return std::move(done).error().Wrap(veth.host_name);
-  }
-  return Deny(std::move(program), veth.host_ifindex, false);
-}
-
-Result<void> Deny::Remove() {
-  if (tcx_) {
-    if (::bpf_prog_detach2(program_.get(), ifindex_, kTcxIngress) != 0) return ErrnoError("detach the program");
-    return {};
-  }
-  LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = ifindex_, .attach_point = BPF_TC_INGRESS);
-  LIBBPF_OPTS(bpf_tc_opts, options, .handle = EGRESS_CNI_DENY_HANDLE, .priority = 1);
-  const int error = bpf_tc_detach(&hook, &options);
-  if (error != 0) return ErrnoError("detach the program", -error);
+  if (auto done = AttachClsact(program, veth.host_ifindex); !done) return std::move(done).error().Wrap(veth.host_name);
   return {};
 }
 

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cstdio>
-#include <optional>
 
 #include "agent/cni/known.h"
 #include "cmd/egress-cni/agent.h"
@@ -13,6 +12,7 @@ namespace egress::cni {
 namespace {
 
 constexpr auto kAddTime = std::chrono::milliseconds(1700);
+constexpr auto kUnheldTime = std::chrono::milliseconds(1000);  // of it, for an agent that governs the pod in time
 constexpr auto kDeleteTime = std::chrono::milliseconds(300);
 
 void Log(const Call& call, const std::string& text) {
@@ -37,21 +37,22 @@ Enrolment EnrolmentOf(const Call& call, const Known& known) {
   return enrolment == Enrolment::kUnknown && system ? Enrolment::kNotEnrolled : enrolment;
 }
 
-std::optional<Deny> HoldToMesh(const Call& call, const Result<Veth>& veth, const Request& request, const Known& known) {
-  if (!veth) {
-    Log(call, veth.error().message + ": it cannot be held to the mesh before the agent governs it");
-    return std::nullopt;
-  }
-  auto deny = Deny::Attach(*veth, request, known.mesh_cidrs);
-  if (deny) return *std::move(deny);
-  Log(call, "it cannot be held to the mesh: " + deny.error().message);
-  return std::nullopt;
+Result<std::string> Ask(const Call& call, const Request& request, Deadline deadline) {
+  const auto agent = ConnectAgent(call.socket, deadline);
+  if (!agent) return Error{"the agent is not there (" + agent.error().message + ")"};
+  if (!agent->valid()) return Error{"the agent does not take connections"};
+  return AskAgent(*agent, request, deadline);
+}
+
+Result<void> HoldToMesh(const Result<Veth>& veth, const Request& request, const Known& known) {
+  if (!veth) return veth.error();
+  return AttachDeny(*veth, request, known.mesh_cidrs);
 }
 
 }  // namespace
 
 void AddPod(const Call& call) {
-  const Deadline deadline = std::chrono::steady_clock::now() + kAddTime;
+  const Deadline start = std::chrono::steady_clock::now();
   if (call.pod_namespace.empty()) return;  // a container of no pod: nothing of ours
   Known known;
   if (auto read = ReadKnown(call.known)) {
@@ -59,37 +60,26 @@ void AddPod(const Call& call) {
   } else {
     Log(call, "what the agent knew last is lost: " + read.error().message);
   }
-  const Enrolment enrolment = EnrolmentOf(call, known);
-  auto agent = ConnectAgent(call.socket, deadline);
-  if (!agent && enrolment == Enrolment::kNotEnrolled) return;
   const auto veth = FindVeth(call.environment.netns, call.environment.interface);
   Request request = RequestOf(call);
   if (veth) request.interface = veth->host_name;
-  // Held before the agent is asked: it takes the program away when it has answered, so there is no gap to lose. An agent
-  // that is not there yet looks for the program once it listens, so it must not be missed by both.
-  auto deny = call.audit ? std::nullopt : HoldToMesh(call, veth, request, known);
-  if (!agent) agent = ConnectAgent(call.socket, deadline);
-  Result<std::string> answer = Error{"the agent does not take connections"};
-  if (!agent) {
-    answer = Error{"the agent is not there (" + agent.error().message + ")"};
-  } else if (agent->valid()) {
-    answer = AskAgent(*agent, request, deadline);
-  }
+  const bool unheld = call.audit || EnrolmentOf(call, known) == Enrolment::kNotEnrolled;
+  // Nothing of the pod runs before this has ended, so for as long as the agent may answer yet there is nothing to hold:
+  // each program that comes or goes costs all starts of the node a grace period of RCU.
+  auto answer = Ask(call, request, start + (unheld ? kAddTime : kUnheldTime));
   if (answer) return;
-  if (enrolment != Enrolment::kNotEnrolled) {
-    Log(call, answer.error().message + (deny ? ": it is held to the mesh until the agent governs it" : ""));
-    return;
-  }
-  Log(call, answer.error().message + "; its namespace is known as not enrolled");
-  if (!deny) return;
-  if (auto done = deny->Remove(); !done) Log(call, done.error().message);
+  if (unheld) return Log(call, answer.error().message + ": it starts unheld");
+  const auto held = HoldToMesh(veth, request, known);
+  if (!held) Log(call, "it cannot be held to the mesh: " + held.error().message);
+  // The agent takes the program away with its answer. It is asked again, as it may have given one without the program;
+  // an agent that is not there yet looks for the program once it listens. So it is not missed by both.
+  answer = Ask(call, request, start + kAddTime);
+  if (!answer) Log(call, answer.error().message + (held ? ": it is held to the mesh until the agent governs it" : ""));
 }
 
 void DeletePod(const Call& call) {
   const Deadline deadline = std::chrono::steady_clock::now() + kDeleteTime;
-  if (call.pod_namespace.empty()) return;
-  const auto agent = ConnectAgent(call.socket, deadline);
-  if (agent && agent->valid()) (void)AskAgent(*agent, RequestOf(call), deadline);
+  if (!call.pod_namespace.empty()) (void)Ask(call, RequestOf(call), deadline);
 }
 
 }  // namespace egress::cni

@@ -3,7 +3,7 @@
 #include <iostream>
 
 #include "agent/source/http_client.h"
-#include "agent/source/json_fields.h"
+#include "agent/base/json_fields.h"
 #include "agent/source/status_text.h"
 #include "cmd/egressctl/commands.h"
 
@@ -62,7 +62,7 @@ class Api {
 };
 
 const json* Metadata(const json& object, const char* map, const char* name) {
-  return source::Member(source::Member(source::Member(&object, "metadata"), map), name);
+  return Member(Member(Member(&object, "metadata"), map), name);
 }
 
 Result<void> Add(Api& api, const std::string& name, const NamespaceArguments& arguments) {
@@ -73,7 +73,7 @@ Result<void> Add(Api& api, const std::string& name, const NamespaceArguments& ar
     return Error{"Namespace [" + name + "] bears the label " + kIgnore +
                  ", which keeps it out of every mesh: take it away first"};
   }
-  const std::string mesh = source::TextOf(Metadata(**ns, "labels", kMonitoredBy));
+  const std::string mesh = TextOf(Metadata(**ns, "labels", kMonitoredBy));
   if (mesh == arguments.mesh_name) {
     std::cout << "Namespace [" << name << "] has already been added to mesh [" << mesh << "]\n";
     return {};
@@ -99,7 +99,7 @@ Result<void> Remove(Api& api, const std::string& name, const NamespaceArguments&
     std::cout << "Namespace [" << name << "] already does not belong to any mesh\n";
     return {};
   }
-  const std::string mesh = source::TextOf(label);
+  const std::string mesh = TextOf(label);
   if (mesh != arguments.mesh_name) {
     return Error{"Namespace belongs to mesh [" + mesh + "], not mesh [" + arguments.mesh_name +
                  "]. Please specify the correct mesh"};
@@ -120,9 +120,9 @@ Result<void> List(Api& api, const Options& options, const NamespaceArguments& ar
   if (!list) return std::move(list).error();
   json found = json::array();
   for (const json& ns : list->has_value() ? (**list)["items"] : json::array()) {
-    found.push_back({{"namespace", source::TextOf(source::Member(source::Member(&ns, "metadata"), "name"))},
-                     {"mesh", source::TextOf(Metadata(ns, "labels", kMonitoredBy))},
-                     {"sidecarInjection", source::TextOf(Metadata(ns, "annotations", kInjection))}});
+    found.push_back({{"namespace", TextOf(Member(Member(&ns, "metadata"), "name"))},
+                     {"mesh", TextOf(Metadata(ns, "labels", kMonitoredBy))},
+                     {"sidecarInjection", TextOf(Metadata(ns, "annotations", kInjection))}});
   }
   if (options.format != Format::kTable) {
     WriteData(std::cout, options.format, found);

@@ -57,7 +57,7 @@ void CniServer::TakeUpLeft() {
     }
     request->interface = interface.name;  // it may have been renamed
     callbacks_.added(*request);
-    Hold(*request, -1);
+    Take(*request);
   }
   Look();
 }
@@ -99,25 +99,31 @@ void CniServer::OnRequest(int fd, const cni::Request& request) {
   }
   if (request.command != "ADD") return Close(fd);
   callbacks_.added(request);
-  Hold(request, fd);
+  Pod& added = Take(request);
+  added.client = fd;
+  if (added.read != Read::kNever) return Look();  // asked again, now that the deny program is there
+  added.read = Read::kUnderWay;
   const auto same = [request](const Pod& pod) { return pod.request == request; };
   callbacks_.refresh(IdOf(request), kReadTime, [this, same, alive = std::weak_ptr<bool>(alive_)] {
     if (alive.expired()) return;
-    for (Pod& pod : pods_) pod.read = pod.read || same(pod);
+    for (Pod& pod : pods_) {
+      if (same(pod)) pod.read = Read::kDone;
+    }
     Look();
   });
 }
 
-void CniServer::Hold(const cni::Request& request, int client) {
-  std::erase_if(pods_, [&](const Pod& pod) { return pod.request == request; });  // asked again
-  pods_.push_back({request, client < 0, client});
+CniServer::Pod& CniServer::Take(const cni::Request& request) {
+  const auto found = std::ranges::find(pods_, request, &Pod::request);
+  if (found != pods_.end()) return *found;
+  return pods_.emplace_back(Pod{request});
 }
 
 // Whether nothing is left to do for the pod.
 bool CniServer::Settle(const Pod& pod) {
   const int ifindex = static_cast<int>(::if_nametoindex(pod.request.interface.c_str()));
   if (ifindex == 0 && pod.client < 0) return true;  // it is over
-  if (!pod.read) return false;
+  if (pod.read == Read::kUnderWay) return false;
   const State state = callbacks_.state(pod.request);
   if (state == State::kUnknown) return false;
   if (ifindex != 0) {

@@ -1,7 +1,7 @@
 // CniServer: answers egress-cni, and takes over the pods that the plugin holds to the mesh meanwhile.
 //
-// An interface that carries the plugin's deny program is looked after until its pod's own rules are in force or it turns
-// out to need none; then the program is taken away, and whoever waits is told. One whose pod stays unknown keeps it.
+// A pod is looked after until its own rules are in force or it turns out to need none; then whoever waits is told, and the
+// plugin's deny program, where it has come to attach that, is taken away. A pod that stays unknown keeps it.
 #pragma once
 
 #include <chrono>
@@ -46,10 +46,12 @@ class CniServer {
     Fd socket;
     std::string text;  // received
   };
+  // Whether its objects have been read after the ADD. Never: what the agent read at its start has to do.
+  enum class Read { kNever, kUnderWay, kDone };
   struct Pod {
     cni::Request request;
-    bool read = false;  // its objects have been read after the ADD
-    int client = -1;    // that waits for the answer
+    Read read = Read::kNever;
+    int client = -1;  // that waits for the answer
   };
 
   CniServer(EventLoop& loop, report::ControlSocket listener, Callbacks callbacks);
@@ -57,7 +59,7 @@ class CniServer {
   void OnConnection();
   void OnClient(int fd);
   void OnRequest(int fd, const cni::Request& request);
-  void Hold(const cni::Request& request, int client);
+  Pod& Take(const cni::Request& request);
   bool Settle(const Pod& pod);
   void Answer(int fd, std::string_view answer);
   void Close(int fd);

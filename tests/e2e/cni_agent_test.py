@@ -5,6 +5,7 @@ import json
 import os
 import pathlib
 import signal
+import subprocess
 import sys
 import threading
 
@@ -89,6 +90,12 @@ class CniCase(WorldCase):
         self.assert_nothing_arrived(position, ORIGIN, 5000, pod)
         self.assert_reaches(MESH, 5001, pod)
 
+    @staticmethod
+    def is_held(pod):
+        programs = subprocess.run(["nsenter", f"--net={pod.world.node_path}", "bpftool", "net", "show", "dev", pod.link],
+                                  capture_output=True, text=True, check=True).stdout
+        return "egress_cni_deny" in programs
+
     def assert_free(self, pod):
         for number in (5000, 5001):
             self.assert_reaches(ORIGIN, number, pod)
@@ -151,6 +158,18 @@ class AgentThere(CniCase):
         self.wait_governed(pod)
         self.assert_governed(pod)
         self.eventually("nothing is held", lambda: pod.key not in str(self.agent.status()["problems"]))
+
+    def test_an_answer_that_comes_late_takes_the_deny_program_away_again(self):
+        pod = self.new_pod()
+
+        def wait_until_held(request):
+            if request.path.endswith(f"/pods/{pod.name}"):
+                self.eventually(f"{pod.key} is held", lambda: self.is_held(pod), 1.7)
+        self.api.fault = wait_until_held
+        self.assertEqual(self.add(pod).stderr, "")
+        self.assertFalse(self.is_held(pod))
+        self.assert_governed(pod)
+        self.assertEqual(len(self.api.seen(f"GET .*/pods/{pod.name}")), 1)
 
     def test_many_starts_at_once_that_an_agent_is_too_slow_for_are_taken_up(self):
         pods = [self.new_pod() for _ in range(STARTS)]

@@ -195,19 +195,28 @@ class PluginAlone(WorldCase):
             agent.close()
             self.socket.unlink()
 
-    def test_a_pod_is_held_while_the_agent_thinks_and_the_agent_takes_the_program_away(self):
-        cni.write_known(self.known, not_enrolled=["curl"])
-        seen = []
+    def test_an_agent_that_answers_in_time_finds_nothing_to_take_away(self):
+        cni.write_known(self.known, enrolled=["curl"])
+        agent = self.fake_agent(lambda _: b"in-force\n")
+        self.add()
+        self.assertEqual(len(agent.requests), 1)
+        self.assert_open()
+
+    def test_an_agent_that_is_slow_is_asked_again_once_the_pod_is_held(self):
+        """The first answer may come when nobody listens any more, and the program behind it."""
+        cni.write_known(self.known, enrolled=["curl"])
+        arrived = []
 
         def answer(_):
             position = self.world.wire.position()
             with contextlib.suppress(TimeoutError):
                 self.pod.connect(ORIGIN, 5000, timeout=0.2).close()
-            seen.append(len(self.arrived(position, ORIGIN, 5000, self.pod)))
-            return b"in-force\n"
-        self.fake_agent(answer)
-        self.add()
-        self.assertEqual(seen, [0])
+            arrived.append(len(self.arrived(position, ORIGIN, 5000, self.pod)) > 0)
+            return None if len(arrived) == 1 else b"in-force\n"
+        agent = self.fake_agent(answer)
+        self.assertEqual(self.add().stderr, "")
+        self.assertEqual(arrived, [True, False])
+        self.assertEqual(agent.requests[0], agent.requests[1])
 
     def test_behind_the_bridge_plugin(self):
         """The plugin of Debian's package makes the network; what it says is handed on."""

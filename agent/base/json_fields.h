@@ -4,7 +4,7 @@
 #include <nlohmann/json.hpp>
 #include <string>
 
-namespace egress::source {
+namespace egress {
 
 // nullptr where `from` is no object (or nullptr itself), or has no such member.
 inline const nlohmann::json* Member(const nlohmann::json* from, const char* name) {
@@ -19,4 +19,10 @@ inline std::string TextOf(const nlohmann::json* value) {
 
 inline std::string TextAt(const nlohmann::json& from, const char* name) { return TextOf(Member(&from, name)); }
 
-}  // namespace egress::source
+inline const nlohmann::json& ListAt(const nlohmann::json& from, const char* name) {
+  static const nlohmann::json kNone = nlohmann::json::array();
+  const nlohmann::json* list = Member(&from, name);
+  return list != nullptr && list->is_array() ? *list : kNone;
+}
+
+}  // namespace egress
