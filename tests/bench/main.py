@@ -10,10 +10,12 @@ import memory
 import network
 import programs
 import proxies
+import starts
 from table import Table
 from world import Problem, World
 
-BENCHMARKS = {"network": network, "programs": programs, "proxy": proxies, "flood": flood, "changes": changes, "memory": memory}
+BENCHMARKS = {"network": network, "programs": programs, "proxy": proxies, "flood": flood, "changes": changes,
+              "starts": starts, "memory": memory}
 
 
 def arguments():
