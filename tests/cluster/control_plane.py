@@ -79,6 +79,13 @@ class ControlPlane(Machine):
                    "--listen-peer-urls=http://127.0.0.1:2380", "--initial-advertise-peer-urls=http://127.0.0.1:2380",
                    "--initial-cluster=default=http://127.0.0.1:2380")
 
+    def compact_etcd(self):
+        """etcd forgets all versions but the present ones."""
+        def ask(what, question):
+            return json.loads(self.run("curl", "-sf", f"http://127.0.0.1:2379/v3/kv/{what}", "-d", json.dumps(question)).stdout)
+        revision = ask("range", {"key": "AA=="})["header"]["revision"]
+        ask("compaction", {"revision": revision, "physical": True})
+
     def start_api_server(self):
         authority = self.authority
         self.start("kube-apiserver", self.binaries / "kube-apiserver", "--etcd-servers=http://127.0.0.1:2379",
@@ -99,6 +106,11 @@ class ControlPlane(Machine):
 
     def stop_api_server(self, signal_number=signal.SIGKILL):
         self.processes["kube-apiserver"].kill(signal_number)
+
+    def restart_api_server(self):
+        self.stop_api_server()
+        self.start_api_server()
+        self.wait_until_ready()
 
     def start_dns(self):
         names = [f"--address=/{name}/{address}" for name, address in {**layout.HOSTS, **layout.CLUSTER_HOSTS}.items()]

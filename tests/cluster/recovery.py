@@ -1,5 +1,7 @@
 """Parts of the cluster fail, are set back or are replaced: what is in force stays so, and what comes after comes in force."""
 
+import contextlib
+import os
 import signal
 
 from cluster.case import OTHER_TCP_PORT, TCP_PORT
@@ -14,6 +16,17 @@ class Recovery(LifeCase):
     def assert_lines_live(self, lines):
         for line in lines:
             clients.exchange(line)
+
+    @contextlib.contextmanager
+    def agents_stopped(self):
+        pids = [self.agent(node).process()[0] for node in self.cluster.nodes]
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for pid in pids:
+                os.kill(pid, signal.SIGCONT)
 
     def test_containerd_and_kubelet_are_killed_and_come_back(self):
         lines = self.lines()
@@ -83,6 +96,27 @@ class Recovery(LifeCase):
             self.eventually(f"{pod} may not connect, as before", lambda pod=pod: not pod.connects(ORIGIN, OTHER_TCP_PORT), 60)
         for line in lines:
             self.assert_cut(line)
+        self.assert_governed()
+        self.assert_lines_live(allowed)
+        self.add_rule("after")
+        self.wait_for_agents()
+
+    def test_what_happened_in_a_history_that_was_compacted_counts(self):
+        """The version that the agents watched from is gone when they ask again: 410, and all is listed anew."""
+        control = self.cluster.control
+        self.add_rule("going")
+        lines, allowed = self.lines(OTHER_TCP_PORT), self.lines(TCP_PORT)
+        with self.agents_stopped():
+            control.restart_api_server()  # an event on its way to them would tell
+            self.cluster.delete("egress", "going", self.NAMESPACE)
+            control.compact_etcd()
+            control.restart_api_server()
+            asked_before = control.audit_log.stat().st_size
+        for line in lines:
+            self.assert_cut(line)
+        for pod in self.pods:
+            self.eventually(f"{pod} may not connect", lambda pod=pod: not pod.connects(ORIGIN, OTHER_TCP_PORT))
+        self.assertRegex(control.audit_log.read_text(encoding="utf-8")[asked_before:], r"/egresses\?limit=(?!1\b)")
         self.assert_governed()
         self.assert_lines_live(allowed)
         self.add_rule("after")
