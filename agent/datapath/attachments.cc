@@ -157,6 +157,8 @@ std::vector<std::pair<std::string, std::string>> Attachments::List() const {
 }
 
 void RemoveClsactFilters() {
+  // It would complain of every interface without a clsact qdisc.
+  const auto print = libbpf_set_print(nullptr);
   struct if_nameindex* all = ::if_nameindex();
   for (struct if_nameindex* link = all; link != nullptr && link->if_index != 0; ++link) {
     for (const auto point : {BPF_TC_INGRESS, BPF_TC_EGRESS}) {
@@ -166,6 +168,7 @@ void RemoveClsactFilters() {
     }
   }
   if (all != nullptr) ::if_freenameindex(all);
+  libbpf_set_print(print);
 }
 
 }  // namespace egress::datapath

@@ -6,23 +6,28 @@ import socket
 import subprocess
 import threading
 
+from support.pod_sockets import PodSockets
+
 from agent import ROUTES, Agent, egress
 from proxies import HOST, ORIGIN, ORIGIN_CONFIG, BODY, PATH, latency, split_cores
 from table import median
-from world import OUTSIDE, Node, Problem, connect_inside
+from world import OUTSIDE, Node, Problem
 
-SLOW, BUSY = 4000, 512  # connections of the flooding pod; 4,096 are the most that it gets
+SLOW, BUSY = 4000, 512  # connections of the flooding pod; it gets 4,096, and a share of the descriptors at most
 PARTIAL = f"GET /bench/small HTTP/1.1\r\nHost: {HOST}\r\nX-Slow: ".encode()
 
 
 class Slow:
-    """Connections that send their heads a byte at a time and never end them."""
+    """Connections that send their heads a byte at a time and never end them; as many as the pod gets."""
 
-    def __init__(self, path):
-        self.sockets = [connect_inside(path, OUTSIDE, ORIGIN) for _ in range(SLOW)]
-        for sock in self.sockets:
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            sock.sendall(PARTIAL)
+    def __init__(self, cgroup, netns):
+        self.sockets = []
+        with contextlib.closing(PodSockets(cgroup, netns)) as pod, contextlib.suppress(ConnectionError):
+            for _ in range(SLOW):
+                sock = pod.connect(OUTSIDE, ORIGIN)
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                sock.sendall(PARTIAL)
+                self.sockets.append(sock)
         self.stop = threading.Event()
         self.thread = threading.Thread(target=self._drip)
         self.thread.start()
@@ -85,11 +90,11 @@ def run(world, table, options):
     alone, slow, loud = [], [], []
     for _ in range(options.rounds):
         alone.append(measure())
-        with Slow(world.path(flood)):
-            slow.append(measure())
+        with Slow(world.cgroup / flood_cgroup, world.path(flood)) as heads:
+            slow.append({**measure(), "heads": len(heads.sockets)})
         with busy(world, flood, flood_cgroup, url, seconds, load_cores):
             loud.append(measure())
-    for title, results in ((f"{SLOW:,} slow heads", slow), (f"{BUSY} connections that ask all the time", loud)):
+    for title, results in ((f"{min(one['heads'] for one in slow):,} slow heads", slow), (f"{BUSY} connections that ask all the time", loud)):
         for key in ("p50", "p99"):
             table.row(f"{title}: {key}", "us", median([one[key] for one in results]),
                       median([one[key] for one in alone]), "no flood",

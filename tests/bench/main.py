@@ -1,8 +1,11 @@
 """The benchmarks, one after the other, each in a world of its own. Called by tests/bench/run."""
 
 import argparse
+import pathlib
 import signal
 import sys
+
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))  # what the tests share: support
 
 import changes
 import flood

@@ -28,8 +28,8 @@ NGINX_CONFIG = """
 daemon off; worker_processes {workers}; pid {dir}/nginx.pid; error_log {dir}/nginx.log error;
 events {{ worker_connections 8192; }}
 http {{
-  access_log off; keepalive_requests 1000000000; keepalive_timeout 600s; client_body_temp_path {dir};
-  proxy_temp_path {dir}; fastcgi_temp_path {dir}; uwsgi_temp_path {dir}; scgi_temp_path {dir};
+  access_log off; keepalive_requests 1000000000; keepalive_timeout 600s; client_body_temp_path {dir}/nginx;
+  proxy_temp_path {dir}/nginx; fastcgi_temp_path {dir}/nginx; uwsgi_temp_path {dir}/nginx; scgi_temp_path {dir}/nginx;
   upstream origin {{ server {address}:{port}; keepalive 256; keepalive_requests 1000000000; }}
   server {{ listen {proxy} default_server backlog=4096; return 404; }}
   server {{

@@ -4,10 +4,7 @@ import concurrent.futures
 import contextlib
 import json
 import pathlib
-import sys
 import time
-
-sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 
 from support import cni, kubernetes, manifests
 from support.case import tcp_port

@@ -152,7 +152,7 @@ class AgentLife(WorldCase):
             self.agent.stop()
             self.assert_refused(ORIGIN, 5001)
             done = self.agent.run("--uninstall")
-            self.assertEqual(done.returncode, 0, done.stderr)
+            self.assertEqual((done.returncode, done.stdout + done.stderr), (0, ""))
             clients.exchange(live)
         self.assertFalse(self.agent.bpffs.exists())
         self.assertFalse(self.agent.run_dir.exists())
