@@ -177,7 +177,8 @@ def main():
     arguments = parser.parse_args()
     todo = plan(arguments)
     used = {pathlib.Path(test["command"][0]) for test in todo.get("tests", []) if test["command"]}
-    built = [path for path in arguments.build.iterdir() if path.is_file() and os.access(path, os.X_OK)]
+    folders = [arguments.build, arguments.build / "next"]  # the second: programs of another version, for a takeover
+    built = [path for folder in folders for path in folder.iterdir() if path.is_file() and os.access(path, os.X_OK)]
     binaries = sorted({path for path in [*built, *used] if path != PYTHON} | set(find_programs()))
     with Archive(arguments.output) as archive:
         add_system(archive)

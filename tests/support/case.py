@@ -138,7 +138,7 @@ class WorldCase(unittest.TestCase):
 class Stream:
     """Something that a test does again and again in the background: work() once, until stop()."""
 
-    def __init__(self, work, pause=0.0):
+    def __init__(self, work, pause=0.001):  # the recorder of the wire has to keep up, on one slow CPU too
         self.work, self.pause = work, pause
         self.rounds, self.longest, self.error = 0, 0.0, None
         self._stop = threading.Event()
