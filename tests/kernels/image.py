@@ -20,7 +20,8 @@ PYTHON = pathlib.Path("/usr/bin/python3")
 PROGRAMS = ["bash", "bpftool", "curl", "dnsmasq", "env", "ethtool", "findmnt", "ip", "kmod", "mount", "nft", "nsenter",
             "openssl", "setpriv", "sh", "ss", "sysctl", "tc", "umount", "unshare", "wg"]
 FILES = ["/etc/group", "/etc/hosts", "/etc/iproute2", "/etc/nsswitch.conf", "/etc/passwd", "/etc/protocols",
-         "/etc/services", "/etc/ssl/openssl.cnf", "/usr/lib/ssl/openssl.cnf", "/usr/lib/cni/bridge", "/usr/lib/cni/host-local"]
+         "/etc/services", "/etc/ssl/openssl.cnf", "/usr/lib/ssl/openssl.cnf",
+         "/usr/lib/cni/bridge", "/usr/lib/cni/host-local"]
 MODULES = ["arch", "crypto", "drivers/net", "lib", "net"]
 UNUSED_PYTHON = re.compile(r"/(test|idlelib|tkinter|lib2to3|ensurepip|pydoc_data|turtledemo)(/|$)")
 MERGED = ["bin", "lib", "lib64", "sbin"]  # folders that are links to those of /usr
