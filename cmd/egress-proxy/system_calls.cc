@@ -11,6 +11,8 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 
+#include <cerrno>
+#include <cstdint>
 #include <memory>
 
 namespace egress {
@@ -30,8 +32,14 @@ constexpr int kAllowed[] = {
     SCMP_SYS(futex), SCMP_SYS(set_robust_list), SCMP_SYS(rseq), SCMP_SYS(sched_yield), SCMP_SYS(rt_sigprocmask),
     SCMP_SYS(rt_sigreturn), SCMP_SYS(restart_syscall), SCMP_SYS(gettid), SCMP_SYS(getpid), SCMP_SYS(exit),
     SCMP_SYS(exit_group),
+    // How many CPUs there are, for the heaps of the C library.
+    SCMP_SYS(sched_getaffinity),
     // The clock, where the vDSO does not serve; randomness for the C library.
     SCMP_SYS(clock_gettime), SCMP_SYS(gettimeofday), SCMP_SYS(getrandom)};
+
+// The C library opens files of /proc and /sys by itself when it manages heaps, and copes without. There is nothing to
+// open; but its asking must not end the process, so it is told so.
+constexpr int kRefused[] = {SCMP_SYS(open), SCMP_SYS(openat)};
 
 struct Option {
   int level;
@@ -51,10 +59,10 @@ class Filter {
 
   template <typename... Comparisons>
   void Allow(int call, Comparisons... comparisons) {
-    // A call that this architecture does not have is not there to be made either.
-    if (call < 0 || error_ != 0) return;
-    error_ = ::seccomp_rule_add_exact(context_.get(), SCMP_ACT_ALLOW, call, sizeof...(comparisons), comparisons...);
+    Add(SCMP_ACT_ALLOW, call, comparisons...);
   }
+
+  void Refuse(int call) { Add(SCMP_ACT_ERRNO(EACCES), call); }
 
   Result<void> Load() {
     if (context_ == nullptr) return Error{"no memory for the filter of system calls"};
@@ -66,6 +74,13 @@ class Filter {
   }
 
  private:
+  template <typename... Comparisons>
+  void Add(std::uint32_t action, int call, Comparisons... comparisons) {
+    // A call that this architecture does not have is not there to be made either.
+    if (call < 0 || error_ != 0) return;
+    error_ = ::seccomp_rule_add_exact(context_.get(), action, call, sizeof...(comparisons), comparisons...);
+  }
+
   std::unique_ptr<void, decltype(&::seccomp_release)> context_;
   int error_ = 0;
 };
@@ -78,6 +93,7 @@ Result<void> AllowOnlyNeededCalls() {
   if (::setrlimit(RLIMIT_NPROC, &none) != 0) return ErrnoError("forbid new threads");
   Filter filter;
   for (const int call : kAllowed) filter.Allow(call);
+  for (const int call : kRefused) filter.Refuse(call);
   for (const int call : {SCMP_SYS(mmap), SCMP_SYS(mprotect)}) {
     filter.Allow(call, SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0));
   }
