@@ -14,7 +14,10 @@ Result<void> DocumentSync::Stage(std::uint32_t generation, const policy::ObjectI
   const auto known = documents_.find(&id);
   if (known != documents_.end()) {
     const policy::EffectivePolicy& before = *known->second.policy;
-    if (policy && before == *policy) return {};
+    if (policy && before == *policy) {
+      Share(known, std::move(policy));
+      return {};
+    }
     if (auto done = Write(known->second, policy::ToDocument(before), generation); !done) return done;
     dead_.push_back(known->second);
     documents_.erase(known);
@@ -30,6 +33,14 @@ Result<void> DocumentSync::Stage(std::uint32_t generation, const policy::ObjectI
   const policy::ObjectId* key = &document.policy->id;
   documents_.emplace(key, std::move(document));
   return {};
+}
+
+// Of one that is adopted the store has made its own: nobody needs both.
+void DocumentSync::Share(Documents::iterator known, policy::PolicyPtr policy) {
+  auto node = documents_.extract(known);
+  node.key() = &policy->id;
+  node.mapped().policy = std::move(policy);
+  documents_.insert(std::move(node));
 }
 
 Result<void> DocumentSync::Write(const Document& document, std::string_view text, std::uint32_t until) {

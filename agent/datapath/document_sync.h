@@ -18,7 +18,7 @@ class DocumentSync {
  public:
   explicit DocumentSync(const KernelObject& kernel);
 
-  // The Egress reads `policy` (nullptr: is gone) from `generation` on.
+  // The Egress reads `policy` (nullptr: is gone) from `generation` on. Nothing is written where it read the same before.
   Result<void> Stage(std::uint32_t generation, const policy::ObjectId& id, policy::PolicyPtr policy);
   // What is in force, or staged; nullptr where there is none.
   policy::PolicyPtr Current(const policy::ObjectId& id) const;
@@ -43,12 +43,14 @@ class DocumentSync {
   struct ById {
     bool operator()(const policy::ObjectId* a, const policy::ObjectId* b) const { return *a < *b; }
   };
+  using Documents = std::map<const policy::ObjectId*, Document, ById>;  // keys are the ids of the policies themselves
+  void Share(Documents::iterator known, policy::PolicyPtr policy);
   Result<void> Write(const Document& document, std::string_view text, std::uint32_t until);
 
   const KernelObject& kernel_;
   std::uint32_t first_number_;
   BpfMap<route_key, struct route> map_;
-  std::map<const policy::ObjectId*, Document, ById> documents_;  // keys are the ids of the policies themselves
+  Documents documents_;
   std::vector<Document> dead_;
 };
 

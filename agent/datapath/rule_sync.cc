@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <iterator>
 #include <set>
+#include <tuple>
 #include <utility>
 
 #include "bpf/hash.h"
@@ -74,6 +75,8 @@ RuleSync::RuleSync(const KernelObject& kernel)
   });
 }
 
+bool RuleSync::ByContent(const Class& a, const Class& b) { return a.content < b.content; }
+
 std::size_t RuleSync::IdHash::operator()(const policy::ObjectId& id) const {
   const std::hash<std::string> hash;
   return hash(id.name) * 31 + hash(id.ns);
@@ -140,47 +143,49 @@ void RuleSync::Forget(const policy::ServiceAccount& account) {
   if (known == accounts_.end()) return;
   const Account& gone = known->second;
   for (const auto& rule : gone.rules) dead_rules_.push_back(RuleKey(gone.ruleset, rule.port, rule.prefix));
-  for (const auto& [content, id] : gone.classes) dead_classes_.push_back(id);
-  for (const auto& [identity, group] : gone.groups) {
+  for (const Class& one : gone.classes) dead_classes_.push_back(one.id);
+  for (const Group& group : gone.groups) {
     for (const auto& [name, policy] : group.names) dead_hosts_.push_back(HostKey(group.id, name));
   }
   accounts_.erase(known);
 }
 
+// Brings the groups of an account to those of `next`. Both are sorted, so one pass tells what differs. Where that fails
+// those that come later stay as they are.
 Result<void> RuleSync::StageGroups(std::uint32_t generation, Account& account, const policy::RuleSet& next,
                                    std::vector<std::uint32_t>& group_ids) {
-  std::set<std::pair<std::uint16_t, std::vector<Prefix>>> wanted;
-  for (const policy::HostGroup& group : next.groups) {
-    const auto identity = std::make_pair(group.port, group.cidrs);
-    wanted.insert(identity);
-    Group& current = account.groups[identity];
-    if (current.id == 0) current.id = NextId();
-    group_ids.push_back(current.id);
-    if (auto done = StageGroup(generation, current, &group); !done) return done;
-  }
-  for (auto at = account.groups.begin(); at != account.groups.end();) {
-    if (wanted.contains(at->first)) {
-      ++at;
+  const auto identity = [](const auto& group) { return std::tie(group.port, group.cidrs); };
+  std::vector<Group> before = std::exchange(account.groups, {});
+  account.groups.reserve(next.groups.size());
+  auto known = before.begin();
+  auto wanted = next.groups.begin();
+  Result<void> done;
+  while (done && (known != before.end() || wanted != next.groups.end())) {
+    if (wanted == next.groups.end() || (known != before.end() && identity(*known) < identity(*wanted))) {
+      done = StageNames(generation, *known, {});
+      if (done) ++known;
       continue;
     }
-    if (auto done = StageGroup(generation, at->second, nullptr); !done) return done;
-    at = account.groups.erase(at);
+    const bool added = known == before.end() || identity(*wanted) < identity(*known);
+    account.groups.push_back(added ? Group{wanted->port, NextId(), wanted->cidrs, {}} : std::move(*known++));
+    group_ids.push_back(account.groups.back().id);
+    done = StageNames(generation, account.groups.back(), wanted->names);
+    ++wanted;
   }
-  return {};
+  std::move(known, before.end(), std::back_inserter(account.groups));
+  return done;
 }
 
-// Brings the names of one group to `next` (nullptr: none). Both are sorted, so one pass tells what differs. Where that
-// fails the group holds what has been written and the rest of what it had.
-Result<void> RuleSync::StageGroup(std::uint32_t generation, Group& group, const policy::HostGroup* next) {
-  static const std::vector<policy::HostGroup::Name> kNone;
-  const auto& names = next != nullptr ? next->names : kNone;
-  std::vector<Group::Name> before = std::exchange(group.names, {});
-  group.names.reserve(names.size());
+// The same for the names of one group.
+Result<void> RuleSync::StageNames(std::uint32_t generation, Group& group,
+                                  const std::vector<policy::HostGroup::Name>& next) {
+  std::vector<Name> before = std::exchange(group.names, {});
+  group.names.reserve(next.size());
   auto known = before.begin();
-  auto wanted = names.begin();
+  auto wanted = next.begin();
   Result<void> done;
-  while (known != before.end() || wanted != names.end()) {
-    if (wanted == names.end() || (known != before.end() && known->name < wanted->name)) {
+  while (known != before.end() || wanted != next.end()) {
+    if (wanted == next.end() || (known != before.end() && known->name < wanted->name)) {
       done = WriteHost(generation, group.id, known->name, known->policy, 0);
       if (!done) break;
       dead_hosts_.push_back(HostKey(group.id, known->name));
@@ -218,31 +223,48 @@ Result<void> RuleSync::WriteHost(std::uint32_t generation, std::uint32_t group, 
   return hosts_map_.Set(HostKey(group, name), entry);
 }
 
+// The class as the kernel has it; one of that content that is there already serves again.
+Result<RuleSync::Class> RuleSync::WriteClass(const Account& account, const policy::RuleClass& wanted,
+                                             const std::vector<std::uint32_t>& group_ids) {
+  rule_class entry = {};
+  entry.protocols = wanted.protocols;
+  entry.tcp_unlimited = wanted.tcp_unlimited;
+  for (const auto& id : wanted.tcp_policies) entry.tcp_policies[entry.tcp_count++] = PolicyId(id);
+  if (wanted.http_policy != policy::ObjectId{}) entry.http_policy = PolicyId(wanted.http_policy);
+  for (const std::uint32_t group : wanted.groups) entry.groups[entry.group_count++] = group_ids[group];
+  const auto* words = reinterpret_cast<const std::uint32_t*>(&entry);
+  std::size_t length = sizeof entry / sizeof *words;
+  while (length > 0 && words[length - 1] == 0) --length;
+  Class made{{words, words + length}, 0};
+  const auto known = std::lower_bound(account.classes.begin(), account.classes.end(), made, ByContent);
+  if (known != account.classes.end() && known->content == made.content) {
+    made.id = known->id;
+    return made;
+  }
+  made.id = NextId();
+  if (auto done = classes_map_.Set(made.id, entry); !done) return std::move(done).error();
+  return made;
+}
+
 Result<std::vector<std::uint32_t>> RuleSync::WriteClasses(Account& account, const policy::RuleSet& next,
                                                           const std::vector<std::uint32_t>& group_ids) {
-  std::map<std::vector<std::uint32_t>, std::uint32_t> kept;
+  std::vector<Class> classes;
   std::vector<std::uint32_t> ids;
+  classes.reserve(next.classes.size());
+  ids.reserve(next.classes.size());
   for (const policy::RuleClass& wanted : next.classes) {
-    rule_class entry = {};
-    entry.protocols = wanted.protocols;
-    entry.tcp_unlimited = wanted.tcp_unlimited;
-    for (const auto& id : wanted.tcp_policies) entry.tcp_policies[entry.tcp_count++] = PolicyId(id);
-    if (wanted.http_policy != policy::ObjectId{}) entry.http_policy = PolicyId(wanted.http_policy);
-    for (const std::uint32_t group : wanted.groups) entry.groups[entry.group_count++] = group_ids[group];
-    const auto* words = reinterpret_cast<const std::uint32_t*>(&entry);
-    const std::vector<std::uint32_t> content(words, words + sizeof entry / sizeof *words);
-    const auto known = account.classes.find(content);
-    const std::uint32_t id = known != account.classes.end() ? known->second : NextId();
-    if (known == account.classes.end()) {
-      if (auto done = classes_map_.Set(id, entry); !done) return std::move(done).error();
-    }
-    kept[content] = id;
-    ids.push_back(id);
+    auto made = WriteClass(account, wanted, group_ids);
+    if (!made) return std::move(made).error();
+    ids.push_back(made->id);
+    classes.push_back(*std::move(made));
   }
-  for (const auto& [content, id] : account.classes) {
-    if (!kept.contains(content)) dead_classes_.push_back(id);
+  std::vector<std::uint32_t> kept = ids;
+  std::sort(kept.begin(), kept.end());
+  for (const Class& known : account.classes) {
+    if (!std::binary_search(kept.begin(), kept.end(), known.id)) dead_classes_.push_back(known.id);
   }
-  account.classes = std::move(kept);
+  std::sort(classes.begin(), classes.end(), ByContent);
+  account.classes = std::move(classes);
   return ids;
 }
 

@@ -45,28 +45,37 @@ class RuleSync {
   void SweepForeign();
 
  private:
+  struct Name {
+    std::string name;
+    std::uint32_t policy = 0;  // id in force
+  };
   struct Group {
+    std::uint16_t port = 0;
     std::uint32_t id = 0;
-    struct Name {
-      std::string name;
-      std::uint32_t policy = 0;  // id in force
-    };
+    std::vector<Prefix> cidrs;
     std::vector<Name> names;  // sorted
   };
+  struct Class {
+    std::vector<std::uint32_t> content;  // words of its entry, without the zeros at the end
+    std::uint32_t id = 0;
+  };
+  static bool ByContent(const Class& a, const Class& b);
   struct Account {
     std::uint32_t ruleset = 0;
     std::vector<policy::PrefixRule> rules;  // of the RuleSet in force; the rest of it is in what follows
-    std::map<std::pair<std::uint16_t, std::vector<Prefix>>, Group> groups;  // by (port, cidrs)
-    std::map<std::vector<std::uint32_t>, std::uint32_t> classes;            // content -> id
-    std::vector<std::uint32_t> class_ids;                                   // of rules.classes
+    std::vector<Group> groups;              // sorted by (port, cidrs)
+    std::vector<Class> classes;             // sorted by content
+    std::vector<std::uint32_t> class_ids;   // of the RuleSet's classes, in its order
   };
 
   std::uint32_t NextId();
   Result<void> StageGroups(std::uint32_t generation, Account& account, const policy::RuleSet& next,
                            std::vector<std::uint32_t>& group_ids);
-  Result<void> StageGroup(std::uint32_t generation, Group& group, const policy::HostGroup* next);
+  Result<void> StageNames(std::uint32_t generation, Group& group, const std::vector<policy::HostGroup::Name>& next);
   Result<std::vector<std::uint32_t>> WriteClasses(Account& account, const policy::RuleSet& next,
                                                   const std::vector<std::uint32_t>& group_ids);
+  Result<Class> WriteClass(const Account& account, const policy::RuleClass& wanted,
+                           const std::vector<std::uint32_t>& group_ids);
   Result<void> StageRules(std::uint32_t generation, Account& account, const policy::RuleSet& next,
                           const std::vector<std::uint32_t>& class_ids);
   Result<void> WriteHost(std::uint32_t generation, std::uint32_t group, const std::string& name, std::uint32_t now,

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <compare>
 #include <map>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -54,26 +55,26 @@ struct Port {
   auto operator<=>(const Port&) const = default;
 };
 
+// Where an item stands in a list of the manifest, which may hold it twice.
+struct Place {
+  int index = 0;
+  int line = 0;
+};
+
+// An item, with its place for findings that can only be made once other objects are known.
+template <typename T>
+struct Placed {
+  T value;
+  Place place;
+};
+
 struct Egress {
-  ObjectId id;
-  Location location;
-  std::vector<ServiceAccount> sources;
+  std::vector<Placed<ServiceAccount>> sources;
   std::vector<std::string> hosts;  // lower case, no trailing dot; "*.x" for wildcards; IP literals canonical
   std::vector<Prefix> cidrs;       // empty: any
-  std::vector<Port> ports;
-  std::vector<std::string> route_groups;       // HTTPRouteGroup names of the same namespace
-  std::optional<std::string> traffic_setting;  // UpstreamTrafficSetting of the same namespace
-
-  // Where things stand in the manifest, for findings that can only be made once other objects are known. `index` is
-  // that of the list in the manifest, which may hold items twice.
-  struct Place {
-    int index = 0;
-    int line = 0;
-  };
-  std::vector<Place> source_places;  // of `sources`, `ports` and `route_groups`, item by item
-  std::vector<Place> port_places;
-  std::vector<Place> route_group_places;
-  Place traffic_setting_place;
+  std::vector<Placed<Port>> ports;
+  std::vector<Placed<std::string>> route_groups;       // HTTPRouteGroup names of the same namespace
+  std::optional<Placed<std::string>> traffic_setting;  // UpstreamTrafficSetting of the same namespace
   int namespace_line = 0;
 };
 
@@ -87,8 +88,6 @@ struct HttpMatch {
 };
 
 struct HttpRouteGroup {
-  ObjectId id;
-  Location location;
   std::vector<HttpMatch> matches;
 };
 
@@ -104,14 +103,10 @@ struct Limits {
 };
 
 struct UpstreamTrafficSetting {
-  ObjectId id;
-  Location location;
   Limits limits;
 };
 
 struct MeshConfig {
-  ObjectId id;
-  Location location;
   bool enable_egress = false;
   bool enable_egress_policy = true;
   std::vector<Prefix> excluded;               // outboundIPRangeExclusionList
@@ -121,14 +116,12 @@ struct MeshConfig {
 
 struct Namespace {
   std::string name;
-  Location location;
   std::map<std::string, std::string> labels;
   std::map<std::string, std::string> annotations;
 };
 
 struct Pod {
   ObjectId id;
-  Location location;
   std::string uid;
   ServiceAccount service_account;  // name "default" where the manifest has none
   std::vector<Address> addresses;  // status.podIPs, else status.podIP
@@ -144,6 +137,7 @@ struct Pod {
   bool net_admin = false;   // a container is privileged or has CAP_NET_ADMIN
   std::vector<std::string> containers;  // names of all of them, init containers first
 };
+using PodPtr = std::shared_ptr<const Pod>;
 
 // The configuration of egressd, as far as policy depends on it.
 struct Settings {

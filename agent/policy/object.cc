@@ -1,13 +1,26 @@
 #include "agent/policy/object.h"
 
+#include <algorithm>
+
 namespace egress::policy {
 namespace {
+
+template <typename T>
+bool SameValues(const std::vector<Placed<T>>& a, const std::vector<Placed<T>>& b) {
+  return std::equal(a.begin(), a.end(), b.begin(), b.end(),
+                    [](const auto& one, const auto& other) { return one.value == other.value; });
+}
+
+bool SameValue(const std::optional<Placed<std::string>>& a, const std::optional<Placed<std::string>>& b) {
+  return a && b ? a->value == b->value : a.has_value() == b.has_value();
+}
 
 struct Same {
   bool operator()(const std::monostate&, const std::monostate&) const { return true; }
   bool operator()(const Egress& a, const Egress& b) const {
-    return a.sources == b.sources && a.hosts == b.hosts && a.cidrs == b.cidrs && a.ports == b.ports &&
-           a.route_groups == b.route_groups && a.traffic_setting == b.traffic_setting;
+    return SameValues(a.sources, b.sources) && a.hosts == b.hosts && a.cidrs == b.cidrs &&
+           SameValues(a.ports, b.ports) && SameValues(a.route_groups, b.route_groups) &&
+           SameValue(a.traffic_setting, b.traffic_setting);
   }
   bool operator()(const HttpRouteGroup& a, const HttpRouteGroup& b) const { return a.matches == b.matches; }
   bool operator()(const UpstreamTrafficSetting& a, const UpstreamTrafficSetting& b) const {
@@ -20,11 +33,11 @@ struct Same {
   bool operator()(const Namespace& a, const Namespace& b) const {
     return a.labels == b.labels && a.annotations == b.annotations;
   }
-  bool operator()(const Pod& a, const Pod& b) const {
-    return a.uid == b.uid && a.service_account == b.service_account && a.addresses == b.addresses &&
-           a.host_network == b.host_network && a.netns_path == b.netns_path && a.cgroup_path == b.cgroup_path &&
-           a.node_name == b.node_name && a.phase == b.phase && a.name_servers == b.name_servers &&
-           a.config_hash == b.config_hash && a.net_admin == b.net_admin && a.containers == b.containers;
+  bool operator()(const PodPtr& a, const PodPtr& b) const {
+    return a->uid == b->uid && a->service_account == b->service_account && a->addresses == b->addresses &&
+           a->host_network == b->host_network && a->netns_path == b->netns_path && a->cgroup_path == b->cgroup_path &&
+           a->node_name == b->node_name && a->phase == b->phase && a->name_servers == b->name_servers &&
+           a->config_hash == b->config_hash && a->net_admin == b->net_admin && a->containers == b->containers;
   }
   template <typename A, typename B>
   bool operator()(const A&, const B&) const {

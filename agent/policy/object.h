@@ -21,10 +21,10 @@ struct Key {
 };
 
 // `model` is there for every object without errors, and for every Pod: what is unknown of a Pod is empty, so that an
-// error in its manifest does not set it free.
+// error in its manifest does not set it free. A Pod is large, and a node has few of them beside thousands of Egress.
 struct Object {
   using Model =
-      std::variant<std::monostate, Egress, HttpRouteGroup, UpstreamTrafficSetting, MeshConfig, Namespace, Pod>;
+      std::variant<std::monostate, Egress, HttpRouteGroup, UpstreamTrafficSetting, MeshConfig, Namespace, PodPtr>;
 
   Key key;
   Location location;

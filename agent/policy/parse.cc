@@ -106,11 +106,14 @@ class Parser {
   }
 
   template <typename T>
-  T* Model(Object* object) {
-    T& model = object->model.emplace<T>();
-    model.location = object->location;
-    if constexpr (requires { model.id; }) model.id = object->key.id;
-    return &model;
+  static T* Model(Object* object) {
+    return &object->model.emplace<T>();
+  }
+
+  static PodPtr MakePod(const Node& root, Report* report) {
+    auto pod = std::make_shared<Pod>();
+    ParsePod(root, pod.get(), report);
+    return pod;
   }
 
   void ParseModel(const Node& root, Report* report, Object* object) {
@@ -121,7 +124,7 @@ class Parser {
         return ParseTrafficSetting(root, Model<UpstreamTrafficSetting>(object), report);
       case Kind::kMeshConfig: return ParseMeshConfig(root, settings_, Model<MeshConfig>(object), report);
       case Kind::kNamespace: return ParseNamespace(root, Model<Namespace>(object), report);
-      case Kind::kPod: return ParsePod(root, Model<Pod>(object), report);
+      case Kind::kPod: object->model = MakePod(root, report); return;
     }
   }
 
@@ -172,7 +175,7 @@ Parsed Parse(const std::string& file, std::string_view text, const Settings& set
 }
 
 std::vector<Prefix> ParsePrefixes(const Node& list, const std::string& path, Report* report,
-                                  std::vector<Egress::Place>* places) {
+                                  std::vector<Place>* places) {
   std::vector<Prefix> prefixes;
   std::set<Prefix> seen;
   for (std::size_t i = 0; i < list.children.size(); ++i) {

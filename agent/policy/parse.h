@@ -33,6 +33,6 @@ void ParsePod(const Node& root, Pod* pod, Report* report);
 // A list of CIDRs; reports what is none, says the CIDR that was probably meant, and warns of what stands twice.
 // `places`, where given, gets the place of each.
 std::vector<Prefix> ParsePrefixes(const Node& list, const std::string& path, Report* report,
-                                  std::vector<Egress::Place>* places = nullptr);
+                                  std::vector<Place>* places = nullptr);
 
 }  // namespace egress::policy

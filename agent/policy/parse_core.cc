@@ -112,6 +112,7 @@ void ParseNamespace(const Node& root, Namespace* ns, Report* report) {
 
 void ParsePod(const Node& root, Pod* pod, Report* report) {
   PodSchema().Check(root, report);
+  pod->id = report->object();
   pod->uid = StringAt(root, "metadata.uid");
   pod->service_account.ns = pod->id.ns;
   std::string account = StringAt(root, "spec.serviceAccountName");

@@ -89,8 +89,7 @@ class Reader {
         report_.Warning(item.line, path, "stands in the list before: " + account.ToString());
         continue;
       }
-      egress_.sources.push_back(account);
-      egress_.source_places.push_back({static_cast<int>(i), item.line});
+      egress_.sources.push_back({account, {static_cast<int>(i), item.line}});
     }
   }
 
@@ -101,9 +100,10 @@ class Reader {
       report_.Error(node->line, path + "." + field,
                     Quoted(node->text) + " is no name that Kubernetes allows; name a ServiceAccount and its namespace");
     }
-    if (!account.ns.empty() && account.ns != egress_.id.ns && !settings_.allow_cross_namespace_sources) {
+    const std::string& own = report_.object().ns;
+    if (!account.ns.empty() && account.ns != own && !settings_.allow_cross_namespace_sources) {
       report_.Error(LineOf(item, "namespace"), path + ".namespace",
-                    "is " + Quoted(account.ns) + ", another namespace than the Egress's own, " + egress_.id.ns +
+                    "is " + Quoted(account.ns) + ", another namespace than the Egress's own, " + own +
                         "; move the Egress there, or set allowCrossNamespaceSources: true in the configuration");
     }
   }
@@ -137,7 +137,7 @@ class Reader {
   }
 
   void ReadPrefixes(const Node& list) {
-    std::vector<Egress::Place> places;
+    std::vector<Place> places;
     egress_.cidrs = ParsePrefixes(list, "spec.ipAddresses", &report_, &places);
     for (std::size_t i = 0; i < egress_.cidrs.size(); ++i) {
       for (const Prefix& mesh : settings_.mesh_cidrs) {
@@ -174,8 +174,7 @@ class Reader {
             "stands in the list before: " + std::to_string(port.number) + " " + ProtocolName(port.protocol));
         continue;
       }
-      egress_.ports.push_back(port);
-      egress_.port_places.push_back({static_cast<int>(i), item.line});
+      egress_.ports.push_back({port, {static_cast<int>(i), item.line}});
     }
   }
 
@@ -200,14 +199,13 @@ class Reader {
         CheckEmpty(item, path);
         continue;
       }
-      const Egress::Place place{static_cast<int>(i), item.line};
+      const Place place{static_cast<int>(i), item.line};
       if (group == kRouteGroupApi) {
         if (kind != "HTTPRouteGroup") {
           report_.Error(LineOf(item, "kind"), path + ".kind",
                         "Expected 'matches.kind' for match '" + name + "' to be 'HTTPRouteGroup', got: " + kind);
         }
-        egress_.route_groups.push_back(name);
-        egress_.route_group_places.push_back(place);
+        egress_.route_groups.push_back({name, place});
       } else if (group == kPolicyApi) {
         if (kind != "UpstreamTrafficSetting") {
           report_.Error(
@@ -217,8 +215,7 @@ class Reader {
         if (egress_.traffic_setting) {
           report_.Error(item.line, "spec.matches", "Cannot have more than 1 UpstreamTrafficSetting match");
         }
-        egress_.traffic_setting = name;
-        egress_.traffic_setting_place = place;
+        egress_.traffic_setting = {name, place};
       } else {
         report_.Error(LineOf(item, "apiGroup"), path + ".apiGroup",
                       "Expected 'matches.apiGroup' to be one of [" + std::string(kRouteGroupApi) + " " +
@@ -238,7 +235,7 @@ class Reader {
 
   bool Has(Protocol protocol) const {
     return std::any_of(egress_.ports.begin(), egress_.ports.end(),
-                       [&](const Port& port) { return port.protocol == protocol; });
+                       [&](const auto& port) { return port.value.protocol == protocol; });
   }
 
   void CheckHosts(const Node& spec) {
@@ -269,7 +266,7 @@ class Reader {
 
   void CheckPorts() {
     const auto find = [&](std::uint16_t number, std::initializer_list<Protocol> protocols) -> const Port* {
-      for (const Port& port : egress_.ports) {
+      for (const auto& [port, place] : egress_.ports) {
         if (port.number == number && std::find(protocols.begin(), protocols.end(), port.protocol) != protocols.end()) {
           return &port;
         }
@@ -278,13 +275,11 @@ class Reader {
     };
     std::set<std::uint16_t> raw;
     std::set<std::uint16_t> plain;
-    for (const Port& port : egress_.ports) {
+    for (const auto& [port, place] : egress_.ports) {
       if (port.protocol == Protocol::kTcp || port.protocol == Protocol::kTcpServerFirst) raw.insert(port.number);
       if (port.protocol == Protocol::kHttp) plain.insert(port.number);
     }
-    for (std::size_t i = 0; i < egress_.ports.size(); ++i) {
-      const Port& port = egress_.ports[i];
-      const Egress::Place& place = egress_.port_places[i];
+    for (const auto& [port, place] : egress_.ports) {
       if (port.protocol != Protocol::kHttp && port.protocol != Protocol::kHttps) continue;
       const std::string path = ItemPath("spec.ports", place.index) + ".protocol";
       if (raw.contains(port.number)) {
@@ -304,7 +299,7 @@ class Reader {
   const Settings& settings_;
   Egress& egress_;
   Report& report_;
-  std::vector<Egress::Place> host_places_;
+  std::vector<Place> host_places_;
 };
 
 }  // namespace

@@ -33,7 +33,7 @@ std::vector<Prefix> PrefixesAt(const Node& root, const std::string& path, Report
 void ParseMeshConfig(const Node& root, const Settings& settings, MeshConfig* mesh_config, Report* report) {
   MeshConfigSchema().Check(root, report);
   const ObjectId own{settings.control_plane_namespace, "osm-mesh-config"};
-  if (mesh_config->id != own) {
+  if (report->object() != own) {
     report->Warning(root.FindPath("metadata.name")->line, "metadata.name",
                     "only " + own.ToString() + " is read; this MeshConfig is ignored");
   }

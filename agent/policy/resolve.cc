@@ -10,15 +10,16 @@ namespace {
 
 class Resolver {
  public:
-  Resolver(const Egress& egress, const Settings& settings, const FindObject& find)
-      : egress_(egress),
+  Resolver(const Object& object, const Settings& settings, const FindObject& find)
+      : id_(object.key.id),
+        egress_(std::get<Egress>(object.model)),
         settings_(settings),
         find_(find),
-        report_(egress.location.file, "Egress", egress.id),
+        report_(object.location.file, "Egress", object.key.id),
         policy_(std::make_shared<EffectivePolicy>()) {}
 
   Resolution Run() {
-    const Object* ns = FindNamespace(egress_.id.ns);
+    const Object* ns = FindNamespace(id_.ns);
     reportable_ = ns != nullptr;
     const bool enrolled = Enrolled(ns);
     if (ns != nullptr && ns->valid && !enrolled) {
@@ -43,10 +44,8 @@ class Resolver {
   }
 
   void ResolveSources(bool enrolled) {
-    for (std::size_t i = 0; i < egress_.sources.size(); ++i) {
-      const ServiceAccount& account = egress_.sources[i];
-      const Egress::Place& place = egress_.source_places[i];
-      const bool own = account.ns == egress_.id.ns;
+    for (const auto& [account, place] : egress_.sources) {
+      const bool own = account.ns == id_.ns;
       const Object* ns = own ? nullptr : FindNamespace(account.ns);
       if (own ? enrolled : Enrolled(ns)) {
         policy_->service_accounts.push_back(account);
@@ -61,17 +60,15 @@ class Resolver {
 
   void ResolveRoutes() {
     policy_->all_routes = egress_.route_groups.empty();
-    for (std::size_t i = 0; i < egress_.route_groups.size(); ++i) {
-      const std::string& name = egress_.route_groups[i];
-      const Egress::Place& place = egress_.route_group_places[i];
+    for (const auto& [name, place] : egress_.route_groups) {
       const std::string field = ItemPath("spec.matches", place.index) + ".name";
-      const Object* group = find_({Kind::kHttpRouteGroup, {egress_.id.ns, name}});
+      const Object* group = find_({Kind::kHttpRouteGroup, {id_.ns, name}});
       if (group != nullptr && group->valid) {
         const auto& matches = std::get<HttpRouteGroup>(group->model).matches;
         policy_->routes.insert(policy_->routes.end(), matches.begin(), matches.end());
       } else if (reportable_) {
         report_.Warning(place.line, field,
-                        "HTTPRouteGroup " + egress_.id.ns + "/" + name +
+                        "HTTPRouteGroup " + id_.ns + "/" + name +
                             (group == nullptr ? " does not exist (yet)" : " is invalid") +
                             "; it allows no request until it is there and valid");
       }
@@ -81,15 +78,15 @@ class Resolver {
   // False where the limits cannot be known: without them the policy would grant more than it says.
   bool ResolveLimits() {
     if (!egress_.traffic_setting) return true;
-    const Object* setting = find_({Kind::kUpstreamTrafficSetting, {egress_.id.ns, *egress_.traffic_setting}});
+    const auto& [name, place] = *egress_.traffic_setting;
+    const Object* setting = find_({Kind::kUpstreamTrafficSetting, {id_.ns, name}});
     if (setting != nullptr && setting->valid) {
       policy_->limits = std::get<UpstreamTrafficSetting>(setting->model).limits;
       return true;
     }
     if (reportable_) {
-      const Egress::Place& place = egress_.traffic_setting_place;
       report_.Error(place.line, ItemPath("spec.matches", place.index) + ".name",
-                    "UpstreamTrafficSetting " + egress_.id.ns + "/" + *egress_.traffic_setting +
+                    "UpstreamTrafficSetting " + id_.ns + "/" + name +
                         (setting == nullptr ? " does not exist (yet)" : " is invalid") +
                         "; this Egress allows nothing until it is there and valid");
     }
@@ -97,8 +94,8 @@ class Resolver {
   }
 
   void FillRest() {
-    policy_->id = egress_.id;
-    policy_->ports = egress_.ports;
+    policy_->id = id_;
+    for (const auto& [port, place] : egress_.ports) policy_->ports.push_back(port);
     std::sort(policy_->ports.begin(), policy_->ports.end());
     policy_->cidrs = egress_.cidrs;
     if (policy_->cidrs.empty()) policy_->cidrs.push_back(Prefix{});
@@ -107,6 +104,7 @@ class Resolver {
     std::sort(policy_->hosts.begin(), policy_->hosts.end());
   }
 
+  const ObjectId& id_;
   const Egress& egress_;
   const Settings& settings_;
   const FindObject& find_;
@@ -117,19 +115,21 @@ class Resolver {
 
 }  // namespace
 
-std::vector<Key> ReferencesOf(const Egress& egress) {
-  std::vector<Key> keys = {{Kind::kNamespace, {"", egress.id.ns}}};
-  for (const ServiceAccount& source : egress.sources) keys.push_back({Kind::kNamespace, {"", source.ns}});
-  for (const std::string& group : egress.route_groups) keys.push_back({Kind::kHttpRouteGroup, {egress.id.ns, group}});
+std::vector<Key> ReferencesOf(const Object& object) {
+  const Egress& egress = std::get<Egress>(object.model);
+  const std::string& own = object.key.id.ns;
+  std::vector<Key> keys = {{Kind::kNamespace, {"", own}}};
+  for (const auto& [source, place] : egress.sources) keys.push_back({Kind::kNamespace, {"", source.ns}});
+  for (const auto& [group, place] : egress.route_groups) keys.push_back({Kind::kHttpRouteGroup, {own, group}});
   if (egress.traffic_setting) {
-    keys.push_back({Kind::kUpstreamTrafficSetting, {egress.id.ns, *egress.traffic_setting}});
+    keys.push_back({Kind::kUpstreamTrafficSetting, {own, egress.traffic_setting->value}});
   }
   std::sort(keys.begin(), keys.end());
   keys.erase(std::unique(keys.begin(), keys.end()), keys.end());
   return keys;
 }
 
-Resolution Resolve(const Egress& egress, const Settings& settings, const FindObject& find) {
+Resolution Resolve(const Object& egress, const Settings& settings, const FindObject& find) {
   return Resolver(egress, settings, find).Run();
 }
 

@@ -17,9 +17,9 @@ struct Resolution {
 // `find` gives what is known under a key, valid or not; nullptr where there is nothing.
 using FindObject = std::function<const Object*(const Key&)>;
 
-// The keys that Resolve() asks `find` for. Sorted, unique.
-std::vector<Key> ReferencesOf(const Egress& egress);
+// `egress` is a valid Egress. The keys that Resolve() asks `find` for. Sorted, unique.
+std::vector<Key> ReferencesOf(const Object& egress);
 
-Resolution Resolve(const Egress& egress, const Settings& settings, const FindObject& find);
+Resolution Resolve(const Object& egress, const Settings& settings, const FindObject& find);
 
 }  // namespace egress::policy

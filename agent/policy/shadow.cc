@@ -47,7 +47,7 @@ std::optional<std::pair<Prefix, const EffectivePolicy*>> Covered(const Effective
 
 class Finder {
  public:
-  explicit Finder(const std::function<const Egress*(const ObjectId&)>& egress_of) : egress_of_(egress_of) {}
+  explicit Finder(const std::function<const Object*(const ObjectId&)>& egress_of) : egress_of_(egress_of) {}
 
   void Check(std::uint16_t number, const PortRules& rules) {
     for (const auto& [policy, protocol] : rules.named) {
@@ -71,26 +71,25 @@ class Finder {
 
  private:
   void Add(const EffectivePolicy& policy, const Port& port, std::string message) {
-    const Egress* egress = egress_of_(policy.id);
-    if (egress == nullptr) return;
-    for (std::size_t i = 0; i < egress->ports.size(); ++i) {
-      if (egress->ports[i] != port) continue;
-      const Egress::Place& place = egress->port_places[i];
-      Report report(egress->location.file, "Egress", egress->id);
+    const Object* object = egress_of_(policy.id);
+    if (object == nullptr) return;
+    for (const auto& [listed, place] : std::get<Egress>(object->model).ports) {
+      if (listed != port) continue;
+      Report report(object->location.file, "Egress", object->key.id);
       report.Warning(place.line, ItemPath("spec.ports", place.index) + ".protocol", std::move(message));
       findings_.push_back(std::move(report.Take().front()));
       return;
     }
   }
 
-  const std::function<const Egress*(const ObjectId&)>& egress_of_;
+  const std::function<const Object*(const ObjectId&)>& egress_of_;
   std::vector<Finding> findings_;
 };
 
 }  // namespace
 
 std::vector<Finding> FindShadows(std::span<const PolicyPtr> policies,
-                                 const std::function<const Egress*(const ObjectId&)>& egress_of) {
+                                 const std::function<const Object*(const ObjectId&)>& egress_of) {
   std::map<std::uint16_t, PortRules> ports;
   for (const PolicyPtr& policy : policies) {
     for (const Port& port : policy->ports) {

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "agent/policy/effective.h"
+#include "agent/policy/object.h"
 
 namespace egress::policy {
 
@@ -14,6 +15,6 @@ namespace egress::policy {
 // found when it is parsed. One finding a port of an Egress. Costs n log n in the number of CIDRs.
 // `egress_of` gives the Egress behind a policy, for the lines.
 std::vector<Finding> FindShadows(std::span<const PolicyPtr> policies,
-                                 const std::function<const Egress*(const ObjectId&)>& egress_of);
+                                 const std::function<const Object*(const ObjectId&)>& egress_of);
 
 }  // namespace egress::policy

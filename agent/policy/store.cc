@@ -30,7 +30,7 @@ std::vector<std::string> Store::MeshConfigUnits() const {
   std::set<std::string> names = impl_->suspects;
   const auto found = impl_->objects.find(impl_->MeshConfigKey());
   if (found != impl_->objects.end()) {
-    for (const auto& [unit, object] : found->second.versions) names.insert(unit);
+    for (const auto& [unit, object] : found->second.versions) names.insert(*unit);
   }
   return {names.begin(), names.end()};
 }
@@ -113,9 +113,9 @@ std::vector<Finding> Store::Impl::Findings() const {
     add(entry.conflicts);
     if (entry.egress != nullptr) add(entry.egress->findings);
   }
-  const auto egress_of = [&](const ObjectId& id) -> const Egress* {
+  const auto egress_of = [&](const ObjectId& id) -> const Object* {
     const Object* object = FindCurrent({Kind::kEgress, id});
-    return object != nullptr && object->valid ? &std::get<Egress>(object->model) : nullptr;
+    return object != nullptr && object->valid ? object : nullptr;
   };
   std::erase_if(shadows, [&](const auto& entry) { return !accounts.contains(entry.first); });
   for (const auto& [account, policies] : accounts) {

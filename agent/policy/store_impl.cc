@@ -28,16 +28,12 @@ const Object* Store::Impl::FindCurrent(const Key& key) const {
 
 Changes Store::Impl::Commit() {
   Changes changes;
-  for (const Key& key : dirty) SettleEntry(key, &changes);
-  dirty.clear();
-  for (const ObjectId& id : unresolved) {
-    const Key key{Kind::kEgress, id};
-    const auto found = objects.find(key);
-    if (found == objects.end()) continue;
-    ResolveEgress(found->first, &found->second, &changes);
-    if (found->second.current == nullptr) objects.erase(found);
+  for (Node* node : std::exchange(dirty, {})) Settle(node, &changes);
+  for (Node* node : std::exchange(unresolved, {})) {
+    node->second.unresolved = false;
+    ResolveEgress(node, &changes);
+    if (node->second.current == nullptr) objects.erase(objects.find(node->first));
   }
-  unresolved.clear();
   SettleNetwork(&changes);
   SortUnique(&changes.service_accounts);
   SortUnique(&changes.policies);
@@ -65,19 +61,28 @@ ObjectPtr Store::Impl::Choose(Entry* entry) const {
   auto invalid = std::make_shared<Object>();
   invalid->key = first->key;
   invalid->location = first->location;
-  if (const Pod* pod = std::get_if<Pod>(&first->model)) {
+  if (const PodPtr* pod = std::get_if<PodPtr>(&first->model)) {
     // Which pod this is, nobody can tell: it is governed, and nobody's rules are its own.
-    Pod& safe = invalid->model.emplace<Pod>(*pod);
-    safe.host_network = false;
-    safe.service_account.name.clear();
+    auto safe = std::make_shared<Pod>(**pod);
+    safe->host_network = false;
+    safe->service_account.name.clear();
+    invalid->model = PodPtr(std::move(safe));
   }
   return invalid;
 }
 
-void Store::Impl::SettleEntry(const Key& key, Changes* changes) {
-  const auto found = objects.find(key);
-  if (found == objects.end()) return;
-  Entry& entry = found->second;
+void Store::Impl::MarkDirty(Node* node) {
+  if (!std::exchange(node->second.dirty, true)) dirty.push_back(node);
+}
+
+void Store::Impl::MarkUnresolved(Node* node) {
+  if (!std::exchange(node->second.unresolved, true)) unresolved.push_back(node);
+}
+
+void Store::Impl::Settle(Node* node, Changes* changes) {
+  const Key key = node->first;
+  Entry& entry = node->second;
+  entry.dirty = false;
   const ObjectPtr before = entry.current;
   const bool conflicted = !entry.conflicts.empty();
   if (entry.versions.empty()) {
@@ -91,9 +96,9 @@ void Store::Impl::SettleEntry(const Key& key, Changes* changes) {
                           (entry.current == nullptr ? std::vector<Finding>() : entry.current->findings);
   const ObjectPtr after = entry.current;
   if (key.kind == Kind::kEgress) {
-    unresolved.insert(key.id);  // what it granted is withdrawn there
+    MarkUnresolved(node);  // what it granted is withdrawn there
   } else if (after == nullptr) {
-    objects.erase(found);
+    objects.erase(key);
   }
   const bool same = before != nullptr && after != nullptr ? SameContent(*before, *after) : before == after;
   if (!same) FollowChange(key, before.get(), after.get(), changes);
@@ -102,7 +107,7 @@ void Store::Impl::SettleEntry(const Key& key, Changes* changes) {
 void Store::Impl::Touch(const Key& key) {
   const auto found = referrers.find(key);
   if (found == referrers.end()) return;
-  for (const ObjectId* id : found->second) unresolved.insert(*id);
+  for (Node* node : found->second) MarkUnresolved(node);
 }
 
 void Store::Impl::FollowChange(const Key& key, const Object* before, const Object* after, Changes* changes) {
@@ -130,32 +135,32 @@ void Store::Impl::FollowChange(const Key& key, const Object* before, const Objec
   }
 }
 
-void Store::Impl::Relink(const ObjectId& id, const Object* before, const Object* after) {
+void Store::Impl::Relink(Node* node, const Object* before, const Object* after) {
   const auto references = [](const Object* object) {
-    return object == nullptr ? std::vector<Key>() : ReferencesOf(std::get<Egress>(object->model));
+    return object == nullptr ? std::vector<Key>() : ReferencesOf(*object);
   };
   const std::vector<Key> old_keys = references(before);
   const std::vector<Key> new_keys = references(after);
   if (old_keys == new_keys) return;
   for (const Key& key : old_keys) {
     const auto found = referrers.find(key);
-    std::erase(found->second, &id);
+    std::erase(found->second, node);
     if (found->second.empty()) referrers.erase(found);
   }
-  for (const Key& key : new_keys) referrers[key].push_back(&id);
+  for (const Key& key : new_keys) referrers[key].push_back(node);
 }
 
-void Store::Impl::ResolveEgress(const Key& key, Entry* entry, Changes* changes) {
-  const ObjectPtr object = entry->current != nullptr && entry->current->valid ? entry->current : nullptr;
-  if (object == nullptr && entry->egress == nullptr) return;
-  if (entry->egress == nullptr) entry->egress = std::make_unique<EgressState>();
-  EgressState& state = *entry->egress;
-  Relink(key.id, state.resolved.get(), object.get());
+void Store::Impl::ResolveEgress(Node* node, Changes* changes) {
+  Entry& entry = node->second;
+  const ObjectPtr object = entry.current != nullptr && entry.current->valid ? entry.current : nullptr;
+  if (object == nullptr && entry.egress == nullptr) return;
+  if (entry.egress == nullptr) entry.egress = std::make_unique<EgressState>();
+  EgressState& state = *entry.egress;
+  Relink(node, state.resolved.get(), object.get());
   state.resolved = object;
   Resolution resolution;
   if (object != nullptr) {
-    resolution =
-        Resolve(std::get<Egress>(object->model), settings, [&](const Key& other) { return FindCurrent(other); });
+    resolution = Resolve(*object, settings, [&](const Key& other) { return FindCurrent(other); });
   }
   findings_changed |= state.findings != resolution.findings;
   state.findings = std::move(resolution.findings);
@@ -166,7 +171,7 @@ void Store::Impl::ResolveEgress(const Key& key, Entry* entry, Changes* changes) 
     // The policy may be the same, but stand in another line.
     for (const ServiceAccount& account : state.policy->service_accounts) shadows[account].stale = true;
   }
-  if (object == nullptr) entry->egress.reset();
+  if (object == nullptr) entry.egress.reset();
 }
 
 void Store::Impl::ReplacePolicy(const PolicyPtr& before, const PolicyPtr& after, Changes* changes) {
@@ -237,8 +242,8 @@ void Store::Impl::SettleNetwork(Changes* changes) {
 
 Store::PodView Store::Impl::View(const ObjectPtr& object) const {
   PodView view;
-  const Pod& pod = std::get<Pod>(object->model);
-  view.pod = std::shared_ptr<const Pod>(object, &pod);
+  view.pod = std::get<PodPtr>(object->model);
+  const Pod& pod = *view.pod;
   if (pod.host_network) {
     view.why = "the pod uses the node's network (hostNetwork)";
     return view;

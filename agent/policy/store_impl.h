@@ -33,11 +33,15 @@ struct Store::Impl {
 
   // What is known under one key. There may be several versions, by unit; only equal ones count.
   struct Entry {
-    std::vector<std::pair<std::string, ObjectPtr>> versions;  // sorted by unit
-    ObjectPtr current;                                        // as of the last Commit()
+    std::vector<std::pair<const std::string*, ObjectPtr>> versions;  // sorted by unit, a key of `units`
+    ObjectPtr current;                                               // as of the last Commit()
     std::vector<Finding> conflicts;
     std::unique_ptr<EgressState> egress;  // of a valid Egress
+    bool dirty = false;                   // stands in `dirty`
+    bool unresolved = false;              // stands in `unresolved`
   };
+  using Objects = std::map<Key, Entry>;
+  using Node = Objects::value_type;  // does not move
 
   struct Shadows {
     bool stale = true;
@@ -56,9 +60,8 @@ struct Store::Impl {
 
   Settings settings;
   std::unordered_map<std::string, Unit> units;
-  std::map<Key, Entry> objects;
-  // Key -> Egress objects whose state depends on it. The ids are those in the keys of `objects`, which do not move.
-  std::map<Key, std::vector<const ObjectId*>> referrers;
+  Objects objects;
+  std::map<Key, std::vector<Node*>> referrers;                // key -> Egress objects whose state depends on it
   std::map<ServiceAccount, std::vector<PolicyPtr>> accounts;  // sorted by id
   std::map<std::string, std::set<ObjectId>> pods_by_namespace;
   std::set<std::string> suspects;              // units
@@ -66,21 +69,23 @@ struct Store::Impl {
   NetworkPolicy network;                       // as of the last Commit()
   bool network_known = false;                  // a Commit() has been made
 
-  std::set<Key> dirty;            // versions changed since the last Commit()
-  std::set<ObjectId> unresolved;  // Egress objects to resolve again
+  std::vector<Node*> dirty;       // versions changed since the last Commit()
+  std::vector<Node*> unresolved;  // Egress objects to resolve again
   bool findings_changed = false;
   mutable std::map<ServiceAccount, Shadows> shadows;
 
  private:
   void ReplaceUnit(const std::string& name, Parsed parsed, std::string_view text);
-  void KeepUnread(const std::string& name, const Unit* previous, std::string_view text, Unit* next) const;
-  void ReplaceVersions(const std::string& name, const Unit* previous, const Unit& next);
-  void SettleEntry(const Key& key, Changes* changes);
+  void KeepUnread(const std::string& name, const Unit& previous, std::string_view text, Unit* next) const;
+  void ReplaceVersions(const std::string& name, const Unit& previous, const Unit& next);
+  void MarkDirty(Node* node);
+  void MarkUnresolved(Node* node);
+  void Settle(Node* node, Changes* changes);
   ObjectPtr Choose(Entry* entry) const;
   void FollowChange(const Key& key, const Object* before, const Object* after, Changes* changes);
   void Touch(const Key& key);
-  void ResolveEgress(const Key& key, Entry* entry, Changes* changes);
-  void Relink(const ObjectId& id, const Object* before, const Object* after);
+  void ResolveEgress(Node* node, Changes* changes);
+  void Relink(Node* node, const Object* before, const Object* after);
   void ReplacePolicy(const PolicyPtr& before, const PolicyPtr& after, Changes* changes);
   void SettleNetwork(Changes* changes);
   NetworkPolicy MakeNetwork() const;

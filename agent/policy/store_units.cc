@@ -49,8 +49,8 @@ void Store::Impl::ReplaceUnit(const std::string& name, Parsed parsed, std::strin
   Unit next;
   next.objects = std::move(parsed.objects);
   next.findings = std::move(parsed.findings);
-  const auto found = units.find(name);
-  const Unit* previous = found == units.end() ? nullptr : &found->second;
+  const auto unit = units.try_emplace(name).first;
+  const Unit& previous = unit->second;
   if (parsed.broken || parsed.unidentified) KeepUnread(name, previous, text, &next);
   if (next.suspect) {
     suspects.insert(name);
@@ -58,26 +58,23 @@ void Store::Impl::ReplaceUnit(const std::string& name, Parsed parsed, std::strin
     suspects.erase(name);
   }
   if (!parsed.broken) remembered.erase(name);
-  findings_changed |= previous == nullptr ? !next.findings.empty() : next.findings != previous->findings;
-  ReplaceVersions(name, previous, next);
-  units[name] = std::move(next);
+  findings_changed |= next.findings != previous.findings;
+  ReplaceVersions(unit->first, previous, next);
+  unit->second = std::move(next);
 }
 
 // What the unit held before and does not hold now has not been deleted: it may be in what cannot be read.
-void Store::Impl::KeepUnread(const std::string& name, const Unit* previous, std::string_view text, Unit* next) const {
+void Store::Impl::KeepUnread(const std::string& name, const Unit& previous, std::string_view text, Unit* next) const {
   std::set<Key> present;
   bool mesh_config = false;
   for (const ObjectPtr& object : next->objects) {
     present.insert(object->key);
     mesh_config |= object->key == MeshConfigKey();
   }
-  if (previous != nullptr) {
-    for (const ObjectPtr& object : previous->objects) {
-      if (present.insert(object->key).second) next->objects.push_back(Unreadable(*object));
-    }
+  for (const ObjectPtr& object : previous.objects) {
+    if (present.insert(object->key).second) next->objects.push_back(Unreadable(*object));
   }
-  const bool was_suspect = previous != nullptr && previous->suspect;
-  next->suspect = !mesh_config && (was_suspect || remembered.contains(name) || MentionsMeshConfig(text));
+  next->suspect = !mesh_config && (previous.suspect || remembered.contains(name) || MentionsMeshConfig(text));
 }
 
 void Store::Impl::RemoveUnit(const std::string& name) {
@@ -86,23 +83,24 @@ void Store::Impl::RemoveUnit(const std::string& name) {
   suspects.erase(name);
   remembered.erase(name);
   findings_changed |= !found->second.findings.empty();
-  ReplaceVersions(name, &found->second, Unit());
+  ReplaceVersions(found->first, found->second, Unit());
   units.erase(found);
 }
 
-void Store::Impl::ReplaceVersions(const std::string& name, const Unit* previous, const Unit& next) {
-  if (previous != nullptr) {
-    for (const ObjectPtr& object : previous->objects) {
-      std::erase_if(objects[object->key].versions, [&](const auto& version) { return version.first == name; });
-      dirty.insert(object->key);
-    }
+// `name` is the unit's key in `units`.
+void Store::Impl::ReplaceVersions(const std::string& name, const Unit& previous, const Unit& next) {
+  for (const ObjectPtr& object : previous.objects) {
+    const auto node = objects.find(object->key);
+    std::erase_if(node->second.versions, [&](const auto& version) { return version.first == &name; });
+    MarkDirty(&*node);
   }
   for (const ObjectPtr& object : next.objects) {
-    auto& versions = objects[object->key].versions;
+    const auto node = objects.try_emplace(object->key).first;
+    auto& versions = node->second.versions;
     const auto at = std::upper_bound(versions.begin(), versions.end(), name,
-                                     [](const std::string& a, const auto& version) { return a < version.first; });
-    versions.insert(at, {name, object});
-    dirty.insert(object->key);
+                                     [](const std::string& a, const auto& version) { return a < *version.first; });
+    versions.insert(at, {&name, object});
+    MarkDirty(&*node);
   }
 }
 

@@ -125,11 +125,13 @@ Enforcer::Documents Enforcer::StageAccounts(const Change& change, std::vector<st
   for (auto& [id, now] : touched) {
     const policy::PolicyPtr before = documents_.Current(id);
     policy::PolicyPtr then = now ? std::move(now) : Listed(id, before);
-    if (before == then || (before && then && *before == *then)) continue;
+    if (before == then) continue;
+    const bool same = before && then && *before == *then;
     if (auto done = documents_.Stage(next_, id, then); !done) {
       problems.push_back(id.ToString() + ": " + done.error().message);
       unwritten_.insert(id);
     }
+    if (same) continue;
     if (!then) rules_.ForgetPolicy(id);
     documents.emplace_back(id, std::move(then));
   }
