@@ -220,7 +220,6 @@ void HttpClient::Prepare(Transfer& transfer) {
   ::curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, static_cast<long>(CURL_HTTP_VERSION_1_1));
   ::curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
   ::curl_easy_setopt(easy, CURLOPT_USERAGENT, user_agent_.c_str());
-  ::curl_easy_setopt(easy, CURLOPT_ACCEPT_ENCODING, "gzip");
   ::curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, transfer.error);
   ::curl_easy_setopt(easy, CURLOPT_PRIVATE, reinterpret_cast<char*>(transfer.id));
   ::curl_easy_setopt(easy, CURLOPT_HEADERFUNCTION, &Multi::OnHeader);
@@ -354,13 +353,14 @@ void HttpClient::Finish(RequestId id, int code) {
   done(std::move(outcome));
 }
 
-void HttpClient::Fail(RequestId id, const std::string& error) {
+void HttpClient::Fail(RequestId id, const std::string& error, bool silent) {
   const auto found = transfers_.find(id);
   if (found == transfers_.end()) return;
   const auto done = std::move(found->second->handlers.done);
   Cancel(id);
   Outcome outcome;
   outcome.error = error;
+  outcome.silent = silent;
   done(std::move(outcome));
 }
 
@@ -372,7 +372,8 @@ void HttpClient::WatchSilence(Transfer& transfer) {
   transfer.silence_timer = loop_.After(left, [this, allowed, id = transfer.id] {
     Transfer& silent = *transfers_.at(id);
     if (silent.heard + allowed(silent) > Clock::now()) return WatchSilence(silent);
-    Fail(id, "no byte from the server in " + std::to_string(allowed(silent).count()) + " ms");
+    Fail(id, "no byte from the server in " + std::to_string(allowed(silent).count()) + " ms",
+         silent.answer != Transfer::Answer::kNone);
   });
 }
 

@@ -35,6 +35,7 @@ class HttpClient {
     std::string error;  // where the answer is not whole, or there is none: why
     std::string body;   // of an answer that is no success, as far as kMaxBody; of others where nobody took `data`
     std::chrono::seconds retry_after{0};
+    bool silent = false;  // an answer had begun, and was given up since nothing more of it came
     bool ok() const { return error.empty() && status >= 200 && status < 300; }
   };
 
@@ -73,7 +74,7 @@ class HttpClient {
   void Collect();
   void Finish(RequestId id, int code);
   void WatchSilence(Transfer& transfer);
-  void Fail(RequestId id, const std::string& error);
+  void Fail(RequestId id, const std::string& error, bool silent = false);
 
   EventLoop& loop_;
   ClusterAccess access_;

@@ -8,7 +8,7 @@
 namespace egress::source {
 namespace {
 
-constexpr int kPage = 250;
+constexpr int kPage = 500;
 constexpr std::chrono::milliseconds kFirstWait{400};
 constexpr std::chrono::milliseconds kMostWait{30'000};
 constexpr std::chrono::milliseconds kFirstLookForKind{1'000};
@@ -18,11 +18,13 @@ constexpr int kNotFound = 404;
 
 }  // namespace
 
-Reflector::Reflector(EventLoop& loop, HttpClient& http, Resource resource, Callbacks callbacks)
+Reflector::Reflector(EventLoop& loop, HttpClient& http, Resource resource, Callbacks callbacks,
+                     std::chrono::milliseconds silence)
     : loop_(loop),
       http_(http),
       resource_(std::move(resource)),
       callbacks_(std::move(callbacks)),
+      silence_(silence),
       backoff_(kFirstWait, kMostWait),
       absent_backoff_(kFirstLookForKind, kMostWait) {
   state_.kind = resource_.kind;

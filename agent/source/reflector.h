@@ -46,7 +46,10 @@ class Reflector {
     std::function<void(const std::string&)> problem;
   };
 
-  Reflector(EventLoop& loop, HttpClient& http, Resource resource, Callbacks callbacks);
+  // A watch in which nothing has come for `silence` is made anew. Bookmarks come about once a minute, but a server may
+  // send none where nothing changes.
+  Reflector(EventLoop& loop, HttpClient& http, Resource resource, Callbacks callbacks,
+            std::chrono::milliseconds silence = std::chrono::seconds(150));
   ~Reflector();
   Reflector(const Reflector&) = delete;
   Reflector& operator=(const Reflector&) = delete;
@@ -104,6 +107,7 @@ class Reflector {
   HttpClient& http_;
   Resource resource_;
   Callbacks callbacks_;
+  std::chrono::milliseconds silence_;
   KindState state_;
   std::size_t version_ = 0;  // index in resource_.versions
   std::map<policy::ObjectId, Seen> known_;

@@ -15,8 +15,6 @@ using Clock = std::chrono::steady_clock;
 // together.
 constexpr std::chrono::milliseconds kShortestWatch{300'000};
 constexpr std::chrono::milliseconds kLongestWatch{600'000};
-// Bookmarks come about once a minute. A server that sends none is asked again; that costs it little.
-constexpr std::chrono::milliseconds kSilence{150'000};
 constexpr std::chrono::milliseconds kEarly{5'000};
 constexpr int kGone = 410;
 constexpr int kNotFound = 404;
@@ -33,7 +31,7 @@ void Reflector::Watch() {
   HttpClient::Request request =
       Get(resource_.ListPath(version()) + "?watch=1&allowWatchBookmarks=true&resourceVersion=" + resource_version_ +
           "&timeoutSeconds=" + std::to_string(length.count()) + Query());
-  request.silence = kSilence;
+  request.silence = silence_;
   request_ = http_.Start(std::move(request), {[this] {
                                                 Heard();
                                                 Enter("watching");
@@ -104,6 +102,7 @@ void Reflector::OnWatchEnd(const HttpClient::Outcome& outcome) {
   if (relist_) return Wait(&Reflector::List, "");
   if (outcome.ok() && Clock::now() + kEarly > watch_until_) return Watch();
   if (outcome.ok()) return Wait(&Reflector::Probe, "");  // the server goes down, or has been restarted
+  if (outcome.silent) return Probe();                    // nothing happens, or the stream leads nowhere any more
   Failed(outcome, &Reflector::Probe);
 }
 

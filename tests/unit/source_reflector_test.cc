@@ -67,7 +67,8 @@ class ReflectorTest : public ::testing::Test {
       reflector_ = std::make_unique<Reflector>(
           *loop_, *http_, resource,
           Reflector::Callbacks{[this](std::vector<ObjectChange> changes) { Apply(changes); }, [this] { ++synced_; },
-                               [this](const std::string& text) { problems_.push_back(text); }});
+                               [this](const std::string& text) { problems_.push_back(text); }},
+          silence_);
     }
     reflector_->Start();
   }
@@ -119,6 +120,7 @@ class ReflectorTest : public ::testing::Test {
   }
 
   std::string kind_ = "Egress";
+  std::chrono::milliseconds silence_{10'000};
   std::unique_ptr<HttpServer> server_;
   std::optional<EventLoop> loop_;
   std::unique_ptr<HttpClient> http_;
@@ -196,7 +198,7 @@ TEST_F(ReflectorTest, AStreamThatIsCutInTheMiddleOfALineGoesOnWhereItWas) {
   RunUntil([&] { return VersionOf("curl/a") == "13"; });
   EXPECT_EQ(objects_.size(), 2U);
   EXPECT_EQ(Requests("resourceVersion=12"), 1U) << "after the event that was whole";
-  EXPECT_EQ(Requests("limit=250"), 1U) << "no second list";
+  EXPECT_EQ(Requests("limit=500"), 1U) << "no second list";
 }
 
 TEST_F(ReflectorTest, AVersionThatIsTooOldBringsTheDifferenceInOnePiece) {
@@ -325,7 +327,47 @@ TEST_F(ReflectorTest, TheSameHistoryIsWatchedOn) {
     return true;
   });
   RunUntil([&] { return Requests("resourceVersion=110&") == 1; });
-  EXPECT_EQ(Requests("limit=250"), 1U);
+  EXPECT_EQ(Requests("limit=500"), 1U);
+}
+
+TEST_F(ReflectorTest, AWatchInWhichNothingHappensIsMadeAnewWithoutAWord) {
+  silence_ = std::chrono::milliseconds(50);
+  Start([&](const Request& request, const Connection& connection) {
+    if (IsProbe(request)) {
+      connection.Answer(200, OnePage(request, 160, {{"a", 50}}));
+    } else if (!IsWatch(request)) {
+      connection.Answer(200, List(100, Item("a", 50)));
+    } else {
+      connection.BeginChunks();
+      connection.WaitClosed();
+      return false;
+    }
+    return true;
+  });
+  RunUntil([&] { return Requests("watch=1") == 3 && reflector_->state().state == "watching"; });
+  EXPECT_EQ(problems_, std::vector<std::string>());
+  EXPECT_FALSE(reflector_->state().lost);
+  EXPECT_EQ(reflector_->state().error, "");
+  EXPECT_EQ(Requests("limit=500"), 1U) << "nothing was missed, so nothing is listed again";
+}
+
+TEST_F(ReflectorTest, AWatchInWhichAChangeWasMissedIsListedAgain) {
+  silence_ = std::chrono::milliseconds(50);
+  std::atomic<int> lists = 0;
+  Start([&](const Request& request, const Connection& connection) {
+    if (IsProbe(request)) {
+      connection.Answer(200, OnePage(request, 160, {{"a", 50}, {"b", 120}}));
+    } else if (!IsWatch(request)) {
+      connection.Answer(200, lists++ == 0 ? List(100, Item("a", 50)) : List(160, Item("a", 50) + "," + Item("b", 120)));
+    } else {
+      connection.BeginChunks();
+      connection.WaitClosed();
+      return false;
+    }
+    return true;
+  });
+  RunUntil([&] { return objects_.contains("curl/b"); });
+  EXPECT_EQ(problems_, std::vector<std::string>());
 }
 
 TEST_F(ReflectorTest, WhatTheServerAsksForIsWaited) {
@@ -411,7 +453,7 @@ TEST_F(ReflectorTest, ANotFoundThatTheServerDoesNotConfirmLeavesWhatIsKnown) {
     }
     return true;
   });
-  RunUntil([&] { return lists >= 1 && Requests("limit=250") >= 2; });
+  RunUntil([&] { return lists >= 1 && Requests("limit=500") >= 2; });
   EXPECT_EQ(objects_.size(), 1U);
   EXPECT_EQ(batches_.size(), 1U);
 }
