@@ -8,6 +8,7 @@
 
 #include "agent/base/link_name.h"
 #include "agent/datapath/attachments.h"
+#include "agent/datapath/cni_deny.h"
 #include "agent/datapath/tcx.h"
 
 namespace egress::datapath {
@@ -88,12 +89,13 @@ std::string Attachments::Fault(const char* program, int ifindex, bool egress) {
   const __u32 link = LinkId(TcPin(program, ifindex), &info);
   const auto ours = [link](const ChainEntry& entry) { return link != 0 && entry.link == link; };
   const auto at = std::find_if(chain.begin(), chain.end(), ours);
-  if (at == chain.begin() && at != chain.end()) {
-    first = link;
-    return "";
-  }
   if (at == chain.end()) return kDetached;
-  return " ran only after program " + std::to_string(chain.front().program) + ", which somebody attached before it";
+  // What egress-cni attached while it waited for us stands in front until it is told: it lets nothing past ours.
+  const auto front = std::find_if(chain.begin(), at, [](const ChainEntry& entry) { return !IsCniDeny(entry.program); });
+  if (front != at)
+    return " ran only after program " + std::to_string(front->program) + ", which somebody attached before it";
+  if (at == chain.begin()) first = link;
+  return "";
 }
 
 // A program can be in a chain only once, so ours has to leave before it comes back in front. Meanwhile what the others let

@@ -108,7 +108,7 @@ Result<std::vector<DeniedInterface>> FindCniDeny() {
   return denied;
 }
 
-Result<void> RemoveCniDeny(int ifindex) {
+Result<bool> RemoveCniDeny(int ifindex) {
   auto all = On(ifindex);
   if (!all) return std::move(all).error();
   for (const Found& found : *all) {
@@ -124,7 +124,9 @@ Result<void> RemoveCniDeny(int ifindex) {
       return ErrnoError("take the plugin's program off interface " + std::to_string(ifindex), error);
     }
   }
-  return {};
+  return !all->empty();
 }
+
+bool IsCniDeny(std::uint32_t program) { return IsDeny(Fd(::bpf_prog_get_fd_by_id(program))); }
 
 }  // namespace egress::datapath

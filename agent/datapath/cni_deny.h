@@ -1,6 +1,7 @@
 // The programs that egress-cni has left on interfaces (bpf/cni_deny.bpf.c): found by their name, taken away by the agent.
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -17,7 +18,10 @@ struct DeniedInterface {
 // Those of the caller's network namespace.
 Result<std::vector<DeniedInterface>> FindCniDeny();
 
-// Takes it off the interface, if it is there: to be called once the pod's own programs are, or where it needs none.
-Result<void> RemoveCniDeny(int ifindex);
+// Takes it off the interface: to be called once the pod's own programs are there, or where it needs none. False: it was
+// not there.
+Result<bool> RemoveCniDeny(int ifindex);
+
+bool IsCniDeny(std::uint32_t program);  // by its id
 
 }  // namespace egress::datapath

@@ -131,7 +131,7 @@ Result<void> UninstallCni(const Options& options) {
   auto denied = datapath::FindCniDeny();
   if (!denied) return std::move(denied).error();
   for (const auto& interface : *denied) {
-    if (auto done = datapath::RemoveCniDeny(interface.ifindex); !done) return done;
+    if (auto done = datapath::RemoveCniDeny(interface.ifindex); !done) return std::move(done).error();
   }
   return {};
 }

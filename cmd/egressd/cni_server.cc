@@ -16,6 +16,7 @@ namespace {
 
 // The plugin waits for 1.7 s in all; what is known of before has to do after this.
 constexpr auto kReadTime = std::chrono::milliseconds(1200);
+constexpr auto kAsksAgain = std::chrono::seconds(2);
 constexpr std::size_t kMaxRequest = 65536;
 
 policy::ObjectId IdOf(const cni::Request& request) { return {request.pod_namespace, request.pod_name}; }
@@ -101,6 +102,7 @@ void CniServer::OnRequest(int fd, const cni::Request& request) {
   callbacks_.added(request);
   Pod& added = Take(request);
   added.client = fd;
+  added.settled.reset();
   if (added.read != Read::kNever) return Look();  // asked again, now that the deny program is there
   added.read = Read::kUnderWay;
   const auto same = [request](const Pod& pod) { return pod.request == request; };
@@ -114,31 +116,36 @@ void CniServer::OnRequest(int fd, const cni::Request& request) {
 }
 
 CniServer::Pod& CniServer::Take(const cni::Request& request) {
+  const auto now = std::chrono::steady_clock::now();
+  std::erase_if(pods_, [now](const Pod& pod) { return pod.settled && *pod.settled + kAsksAgain < now; });
   const auto found = std::ranges::find(pods_, request, &Pod::request);
   if (found != pods_.end()) return *found;
   return pods_.emplace_back(Pod{request});
 }
 
 // Whether nothing is left to do for the pod.
-bool CniServer::Settle(const Pod& pod) {
+bool CniServer::Settle(Pod& pod) {
+  if (pod.settled && pod.client < 0) return false;
   const int ifindex = static_cast<int>(::if_nametoindex(pod.request.interface.c_str()));
   if (ifindex == 0 && pod.client < 0) return true;  // it is over
   if (pod.read == Read::kUnderWay) return false;
   const State state = callbacks_.state(pod.request);
   if (state == State::kUnknown) return false;
-  if (ifindex != 0) {
-    if (auto done = datapath::RemoveCniDeny(ifindex); !done) {
-      callbacks_.problem(IdOf(pod.request).ToString() + ": " + done.error().message);
-      return false;
-    }
+  const auto removed = ifindex != 0 ? datapath::RemoveCniDeny(ifindex) : Result<bool>(false);
+  if (!removed) {
+    callbacks_.problem(IdOf(pod.request).ToString() + ": " + removed.error().message);
+    return false;
   }
   if (pod.client >= 0) {
     Answer(pod.client, state == State::kInForce ? cni::kInForce : cni::kNotGoverned);
-  } else {
+    return true;
+  }
+  pod.settled = std::chrono::steady_clock::now();
+  if (*removed) {
     spdlog::info("{} is {} now; egress-cni held it to the mesh", IdOf(pod.request).ToString(),
                  state == State::kInForce ? "governed" : "known as not governed");
   }
-  return true;
+  return false;
 }
 
 void CniServer::Look() {
@@ -150,7 +157,7 @@ void CniServer::Look() {
 std::vector<policy::ObjectId> CniServer::Held() const {
   std::vector<policy::ObjectId> held;
   for (const Pod& pod : pods_) {
-    if (pod.client < 0) held.push_back(IdOf(pod.request));
+    if (pod.client < 0 && !pod.settled) held.push_back(IdOf(pod.request));
   }
   return held;
 }

@@ -1,7 +1,8 @@
 // CniServer: answers egress-cni, and takes over the pods that the plugin holds to the mesh meanwhile.
 //
 // A pod is looked after until its own rules are in force or it turns out to need none; then whoever waits is told, and the
-// plugin's deny program, where it has come to attach that, is taken away. A pod that stays unknown keeps it.
+// plugin's deny program, where it has come to attach that, is taken away. A pod that stays unknown keeps it. A plugin that
+// has given up waiting asks once more, with its program attached: it is told at once what was found meanwhile.
 #pragma once
 
 #include <chrono>
@@ -9,6 +10,7 @@
 #include <list>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "agent/base/event_loop.h"
@@ -51,7 +53,8 @@ class CniServer {
   struct Pod {
     cni::Request request;
     Read read = Read::kNever;
-    int client = -1;  // that waits for the answer
+    int client = -1;                                               // that waits for the answer
+    std::optional<std::chrono::steady_clock::time_point> settled;  // with nobody waiting
   };
 
   CniServer(EventLoop& loop, report::ControlSocket listener, Callbacks callbacks);
@@ -60,7 +63,7 @@ class CniServer {
   void OnClient(int fd);
   void OnRequest(int fd, const cni::Request& request);
   Pod& Take(const cni::Request& request);
-  bool Settle(const Pod& pod);
+  bool Settle(Pod& pod);
   void Answer(int fd, std::string_view answer);
   void Close(int fd);
 

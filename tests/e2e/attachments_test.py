@@ -11,7 +11,7 @@ import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 
-from support import namespaces
+from support import cni, namespaces
 from support.case import WorldCase, main, tcp_port
 from support.manifests import egress
 from support.world import MESH, ORIGIN
@@ -59,8 +59,11 @@ def detach_by_force(pin):
 class Attachments(WorldCase):
     OBJECTS = (egress("rules", tcp_port(5000)),)
 
+    def link_of(self, pod):
+        return namespaces.run("ip", "-n", self.world.node, "-o", "link", "show", pod.link)
+
     def setUp(self):
-        link = namespaces.run("ip", "-n", self.world.node, "-o", "link", "show", self.pod.link)
+        link = self.link_of(self.pod)
         self.ifindex = int(link.split(":")[0])
         self.node_mac = bytes.fromhex(link.split("link/ether ")[1][:17].replace(":", ""))
         self.assert_held()
@@ -120,6 +123,21 @@ class Attachments(WorldCase):
             self.send_raw()
         self.assert_nothing_arrived(position, ORIGIN, UNKNOWN_TO_SOCKET_HOOKS, self.pod)
         self.assert_held()
+
+    def test_what_egress_cni_has_put_in_front_until_it_is_told_is_no_fault(self):
+        pod = self.world.add_pod(name="held", account="curl")
+        self.agent.apply(pod.manifest())
+        self.assert_reaches(ORIGIN, 5000, pod)
+        known = self.world.folder / "known.json"
+        cni.write_known(known)
+        nobody = cni.configuration(self.world.folder / "nobody.sock", known, cni.previous_result(pod))
+        self.assertIn("is held to the mesh", cni.call(pod, nobody).stderr)
+        self.ifindex = int(self.link_of(pod).split(":")[0])
+        self.attach(TCX_PASS, TCX_EGRESS)
+        self.problem(pod.link, "to_pod", "first again")  # looked at after from_pod
+        self.assertEqual([text for text in self.agent.status()["problems"][self.known:] if "from_pod" in text], [])
+        with self.assertRaises(TimeoutError):
+            pod.connect(ORIGIN, 5000, timeout=0.3)
 
     def test_the_way_into_the_pod_is_kept_too(self):
         self.attach(TCX_PASS, TCX_EGRESS)

@@ -5,6 +5,7 @@ import json
 import os
 import pathlib
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -170,6 +171,35 @@ class AgentThere(CniCase):
         self.assertFalse(self.is_held(pod))
         self.assert_governed(pod)
         self.assertEqual(len(self.api.seen(f"GET .*/pods/{pod.name}")), 1)
+
+    def ask(self, pod):
+        """The plugin's question, by hand: the socket that the answer will come on."""
+        link = {"command": "ADD", "namespace": pod.namespace, "pod": pod.name, "uid": f"uid-{pod.name}",
+                "container": f"sandbox-{pod.name}", "netns": str(pod.path), "interface": pod.link,
+                "addresses": [pod.v4, pod.v6]}
+        connection = socket.socket(socket.AF_UNIX)
+        self.addCleanup(connection.close)
+        connection.settimeout(10)
+        connection.connect(json.loads(self.conflist.read_text())["plugins"][-1]["socket"])
+        connection.sendall(json.dumps(link).encode() + b"\n")
+        return connection
+
+    def test_a_plugin_that_gave_up_and_asks_again_is_told_at_once(self):
+        pod, given_up = self.new_pod(), threading.Event()
+
+        def wait_until_given_up(request):
+            if request.path.endswith(f"/pods/{pod.name}"):
+                given_up.wait(10)
+        self.api.fault = wait_until_given_up
+        first = self.ask(pod)
+        self.eventually("it is read", lambda: self.api.seen(f"GET .*/pods/{pod.name}"))
+        first.close()
+        self.eventually("nobody waits", lambda: f"{pod.key} waits for its rules" in str(self.agent.status()["problems"]))
+        given_up.set()
+        self.eventually("it is governed", lambda: pod.key not in str(self.agent.status()["problems"]))
+        self.assertEqual(self.ask(pod).recv(64), b"in-force\n")
+        self.assertEqual(len(self.api.seen(f"GET .*/pods/{pod.name}")), 1)
+        self.assert_governed(pod)
 
     def test_many_starts_at_once_that_an_agent_is_too_slow_for_are_taken_up(self):
         pods = [self.new_pod() for _ in range(STARTS)]
