@@ -46,8 +46,8 @@ class ChangeLatency(ClusterCase):
 
 
 class ManyStarts(StartsCase):
-    def test_two_hundred_starts(self):
-        for batch in range(5):
+    def test_a_thousand_starts(self):
+        for batch in range(25):
             self.check(f"many{batch}", 20)
 
 

@@ -1,6 +1,6 @@
 """Pods whose first act is a connect: none gets out that may not, and none is refused that may.
 
-`Starts` makes few of them, for every run; soak.py makes many, also without an agent.
+`Starts` makes 200 of them, for every run; soak.py makes 1,000, and some without an agent.
 """
 
 from cluster import layout
@@ -54,8 +54,9 @@ class StartsCase(ClusterCase):
 
 
 class Starts(StartsCase):
-    def test_the_first_connection_of_a_pod_is_judged_by_its_rules(self):
-        self.check("first", 15)
+    def test_the_first_connection_of_two_hundred_pods_is_judged_by_their_rules(self):
+        for batch in range(5):
+            self.check(f"first{batch}", 20)
 
     def test_a_pod_that_starts_right_after_its_namespace_was_enrolled_is_governed(self):
         before = self.world.arrivals(OTHER_TCP_PORT)
