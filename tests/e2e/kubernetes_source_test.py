@@ -132,7 +132,7 @@ class FaultsOfTheServer(KubernetesCase):
         self.agent.wait_watching("Egress")
 
     def test_a_compacted_server_is_listed_again(self):
-        lists = len(self.api.seen(r"GET /apis/.*/egresses\?limit=250"))
+        lists = len(self.api.seen(r"GET /apis/.*/egresses\?limit=500"))
         reached = threading.Event()
 
         def fault(request):
@@ -145,7 +145,7 @@ class FaultsOfTheServer(KubernetesCase):
         self.eventually_reaches(ORIGIN, 5001)
         self.api.delete(egress("late"))
         self.eventually_refused(ORIGIN, 5001)
-        self.assertEqual(len(self.api.seen(r"GET /apis/.*/egresses\?limit=250")), lists + 1)
+        self.assertEqual(len(self.api.seen(r"GET /apis/.*/egresses\?limit=500")), lists + 1)
         self.assert_reaches(ORIGIN, 5000)
 
     def test_a_stream_that_ends_in_the_middle_of_a_line_loses_nothing(self):
