@@ -487,8 +487,10 @@ TEST_F(ReflectorTest, AnObjectThatWasReadByItselfIsNotOverwrittenByAnOlderEvent)
       return true;
     }
     connection.BeginChunks();
-    std::unique_lock lock(mutex);
-    learned.wait(lock, [&] { return go; });
+    {
+      std::unique_lock lock(mutex);  // gone with the test, before the connection
+      learned.wait(lock, [&] { return go; });
+    }
     connection.Chunk(Event("MODIFIED", Item("a", 11)) + Event("ADDED", Item("b", 13)));
     connection.WaitClosed();
     return false;
