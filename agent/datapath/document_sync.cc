@@ -10,29 +10,30 @@ namespace egress::datapath {
 DocumentSync::DocumentSync(const KernelObject& kernel)
     : kernel_(kernel), first_number_(kernel.config()->next_id), map_(kernel.Map<route_key, struct route>("routes")) {}
 
-Result<void> DocumentSync::Stage(std::uint32_t generation, const policy::ObjectId& id, policy::PolicyPtr policy) {
+Result<bool> DocumentSync::Stage(std::uint32_t generation, const policy::ObjectId& id, policy::PolicyPtr policy) {
   const auto known = documents_.find(&id);
   if (known != documents_.end()) {
     const policy::EffectivePolicy& before = *known->second.policy;
-    if (policy && before == *policy) {
+    if (policy && (known->second.policy == policy || before == *policy)) {
       Share(known, std::move(policy));
-      return {};
+      return false;
     }
-    if (auto done = Write(known->second, policy::ToDocument(before), generation); !done) return done;
+    if (auto done = Write(known->second, policy::ToDocument(before), generation); !done) return std::move(done).error();
     dead_.push_back(known->second);
     documents_.erase(known);
+    if (!policy) return true;
   }
-  if (!policy) return {};
+  if (!policy) return false;
   Document document;
   document.number = __atomic_fetch_add(&kernel_.config()->next_id, 1, __ATOMIC_SEQ_CST);
   document.from = generation;
   const std::string text = policy::ToDocument(*policy);
   document.chunks = static_cast<std::uint32_t>((text.size() + EGRESS_ROUTE_TEXT - 1) / EGRESS_ROUTE_TEXT);
   document.policy = std::move(policy);
-  if (auto done = Write(document, text, 0); !done) return done;
+  if (auto done = Write(document, text, 0); !done) return std::move(done).error();
   const policy::ObjectId* key = &document.policy->id;
   documents_.emplace(key, std::move(document));
-  return {};
+  return true;
 }
 
 // Of one that is adopted the store has made its own: nobody needs both.

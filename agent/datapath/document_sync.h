@@ -18,8 +18,8 @@ class DocumentSync {
  public:
   explicit DocumentSync(const KernelObject& kernel);
 
-  // The Egress reads `policy` (nullptr: is gone) from `generation` on. Nothing is written where it read the same before.
-  Result<void> Stage(std::uint32_t generation, const policy::ObjectId& id, policy::PolicyPtr policy);
+  // The Egress reads `policy` (nullptr: is gone) from `generation` on. False: it did so before, and nothing is written.
+  Result<bool> Stage(std::uint32_t generation, const policy::ObjectId& id, policy::PolicyPtr policy);
   // What is in force, or staged; nullptr where there is none.
   policy::PolicyPtr Current(const policy::ObjectId& id) const;
   const std::map<policy::ObjectId, policy::PolicyPtr> All() const;

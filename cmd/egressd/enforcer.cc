@@ -123,15 +123,14 @@ Enforcer::Documents Enforcer::StageAccounts(const Change& change, std::vector<st
   }
   Documents documents;
   for (auto& [id, now] : touched) {
-    const policy::PolicyPtr before = documents_.Current(id);
-    policy::PolicyPtr then = now ? std::move(now) : Listed(id, before);
-    if (before == then) continue;
-    const bool same = before && then && *before == *then;
-    if (auto done = documents_.Stage(next_, id, then); !done) {
-      problems.push_back(id.ToString() + ": " + done.error().message);
+    policy::PolicyPtr then = now ? std::move(now) : Listed(id, documents_.Current(id));
+    const auto changed = documents_.Stage(next_, id, then);
+    if (!changed) {
+      problems.push_back(id.ToString() + ": " + changed.error().message);
       unwritten_.insert(id);
+    } else if (!*changed) {
+      continue;
     }
-    if (same) continue;
     if (!then) rules_.ForgetPolicy(id);
     documents.emplace_back(id, std::move(then));
   }

@@ -136,8 +136,10 @@ class Attachments(WorldCase):
         self.attach(TCX_PASS, TCX_EGRESS)
         self.problem(pod.link, "to_pod", "first again")  # looked at after from_pod
         self.assertEqual([text for text in self.agent.status()["problems"][self.known:] if "from_pod" in text], [])
+        position = self.world.wire.position()
         with self.assertRaises(TimeoutError):
             pod.connect(ORIGIN, 5000, timeout=0.3)
+        self.assert_nothing_arrived(position, ORIGIN, 5000, pod)
 
     def test_the_way_into_the_pod_is_kept_too(self):
         self.attach(TCX_PASS, TCX_EGRESS)
